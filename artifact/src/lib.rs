@@ -1,0 +1,1 @@
+//! Livepatch modules as OCI artefacts: push, pull, auth, limits.

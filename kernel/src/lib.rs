@@ -1,0 +1,1 @@
+//! What the running kernel says about livepatches, and the few calls that change it.

@@ -1,0 +1,3 @@
+//! kubectl plugin: push livepatches and follow rollouts.
+
+fn main() {}

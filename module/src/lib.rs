@@ -1,0 +1,1 @@
+//! Reads kernel livepatch modules and decides what may be loaded together.

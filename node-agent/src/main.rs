@@ -1,0 +1,3 @@
+//! The agent that makes one node's kernel match its NodeLivepatch.
+
+fn main() {}

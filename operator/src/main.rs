@@ -1,0 +1,3 @@
+//! The controller that rolls livepatches out over a fleet.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Pure planners: what the fleet and what a node should do next.
