@@ -5,6 +5,11 @@
 //! in the user's cache directory ([`cache`]).
 
 pub mod cache;
+pub mod cpio;
 pub mod debian;
 pub mod golang;
+pub mod kernel_vm;
+pub mod kernels;
+pub mod modules;
 pub mod progress;
+pub mod vm;
