@@ -151,7 +151,7 @@ pub(crate) fn lock(root: &Path, id: &str) -> Result<File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
-            progress::step(&format!("wait for another process at work on {id}"), || {
+            progress::step(&format!("wait for others at work on {id}"), || {
                 file.lock().with_context(|| format!("lock {}", path.display()))
             })?;
             Ok(file)

@@ -3,6 +3,7 @@
 //! Does IO. Modules come through the Go client as the machine has it set up and are checked against a committed
 //! `go.sum` or, for a program installed by version, the checksum database.
 
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,21 +15,25 @@ use crate::progress;
 /// The oldest Go that builds everything below (the `go` line of k8s.io/kubernetes 1.36).
 const GO: &str = "1.26";
 
-/// Builds the main package of a module's folder; returns the program.
-pub fn build(name: &str, module: &Path, ldflags: &str) -> Result<PathBuf> {
+/// Builds the main package of a module's folder; returns a folder with the program `name` and links to it under each of
+/// the names it also answers to.
+pub fn build(name: &str, module: &Path, ldflags: &str, links: &[&str]) -> Result<PathBuf> {
     let key = Key::new()
         .folder("module", module)?
         .text("ldflags", ldflags)
+        .text("links", &links.join(" "))
         .text("go", &version()?);
-    let entry = cache::entry(name, &key, |folder| {
+    cache::entry(name, &key, |folder| {
+        for link in links {
+            symlink(name, folder.join(link)).with_context(|| format!("link {link}"))?;
+        }
         progress::run(
             go().current_dir(module)
                 .args(["build", "-trimpath", "-ldflags", ldflags, "-o"])
                 .arg(folder.join(name))
                 .arg("."),
         )
-    })?;
-    Ok(entry.join(name))
+    })
 }
 
 /// Installs the commands of a module at a version; returns the folder with the programs.

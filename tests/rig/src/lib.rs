@@ -5,11 +5,19 @@
 //! in the user's cache directory ([`cache`]).
 
 pub mod cache;
+pub mod certs;
+pub mod components;
+pub mod control_plane;
 pub mod cpio;
 pub mod debian;
+pub mod diagnostics;
 pub mod golang;
+pub mod host;
+pub mod http;
 pub mod kernel_vm;
 pub mod kernels;
+pub mod kubectl;
 pub mod modules;
+pub mod payload;
 pub mod progress;
 pub mod vm;

@@ -1,0 +1,562 @@
+//! A control plane of its own: etcd, kube-apiserver and, if wanted, kube-controller-manager and kube-scheduler.
+//!
+//! Does IO. Everything listens on the loopback address, which virtual machines reach as 10.0.2.2. Several may run at
+//! once. Dropping one ends its processes and removes its data, unless the drop happens in a panic.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
+
+use crate::certs::{self, Authority, Pair};
+use crate::diagnostics;
+use crate::host::{Folder, Port, Process};
+use crate::kubectl::Kubectl;
+use crate::{components, http, progress};
+
+/// The address of the host's loopback as a virtual machine with qemu's user network sees it.
+pub const HOST_SEEN_FROM_VM: &str = "10.0.2.2";
+/// The cluster address of the API server, which the nodes translate to [`HOST_SEEN_FROM_VM`].
+pub const KUBERNETES_SERVICE: &str = "10.0.0.1";
+
+/// How long a component may take to be ready: 1.3 s on an idle machine, far more beside a build.
+const READY: Duration = Duration::from_mins(2);
+
+/// What to start and how.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Name of the data folder; `plane` if empty.
+    pub name: String,
+    /// Start kube-controller-manager (service accounts' tokens, garbage collection, `DaemonSets`, Deployments, node
+    /// lifecycle).
+    pub controllers: bool,
+    /// Start kube-scheduler.
+    pub scheduler: bool,
+    /// Let the API server resolve node names that [`ControlPlane::set_host`] gives; needs a mount namespace of its own.
+    pub node_names: bool,
+    /// More flags for kube-apiserver; a later flag wins over an earlier one.
+    pub apiserver_flags: Vec<String>,
+    /// More flags for kube-controller-manager.
+    pub controller_flags: Vec<String>,
+}
+
+impl Options {
+    /// etcd and the API server: enough for schemas, CEL, admission policies, RBAC and watches.
+    pub fn api_only() -> Self {
+        Self::default()
+    }
+
+    /// Everything that a cluster with nodes needs.
+    pub fn full() -> Self {
+        Self {
+            controllers: true,
+            scheduler: true,
+            node_names: true,
+            ..Self::default()
+        }
+    }
+}
+
+/// A running control plane.
+#[derive(Debug)]
+pub struct ControlPlane {
+    // Dropped in this order, see `Drop`; the folder last, when nothing writes to it any more.
+    others: Vec<Process>,
+    apiserver: Mutex<Option<Process>>,
+    etcd: Option<Process>,
+    options: Options,
+    programs: PathBuf,
+    authority: Authority,
+    files: Files,
+    port: Port,
+    etcd_port: Port,
+    /// Of the components that nobody else asks for by port.
+    ports: Vec<Port>,
+    admin: Kubectl,
+    hosts: Mutex<BTreeMap<String, IpAddr>>,
+    folder: Arc<Folder>,
+}
+
+#[derive(Debug)]
+struct Files {
+    /// `/etc/hosts` as the API server sees it.
+    hosts: PathBuf,
+    token_key: PathBuf,
+    token_public: PathBuf,
+    serving: Pair,
+    kubelet_client: Pair,
+}
+
+impl ControlPlane {
+    /// Starts one and waits until it is ready.
+    pub fn start(options: Options) -> Result<Self> {
+        let programs = components::kubernetes()?;
+        progress::step("start a control plane", || Self::start_from(programs, options))
+    }
+
+    fn start_from(programs: PathBuf, options: Options) -> Result<Self> {
+        let name = if options.name.is_empty() {
+            "plane"
+        } else {
+            &options.name
+        };
+        let folder = Arc::new(Folder::create(name)?);
+        for name in ["logs", "pki", "kubeconfig"] {
+            folder.subfolder(name)?;
+        }
+        let pki = folder.path().join("pki");
+        let authority = Authority::create(&pki, "ca")?;
+        let (token_key, token_public) = certs::signing_key(&pki, "service-account")?;
+        let serving = authority.server(
+            "kube-apiserver",
+            &[
+                "127.0.0.1",
+                HOST_SEEN_FROM_VM,
+                KUBERNETES_SERVICE,
+                "localhost",
+                "kubernetes",
+                "kubernetes.default",
+                "kubernetes.default.svc",
+                "kubernetes.default.svc.cluster.local",
+            ],
+        )?;
+        let kubelet_client = authority.client("kubelet-client", "kube-apiserver", Some("system:masters"))?;
+        let files = Files {
+            hosts: folder.write("hosts", "")?,
+            token_key,
+            token_public,
+            serving,
+            kubelet_client,
+        };
+        let port = Port::reserve()?;
+        let admin = authority.client("admin", "admin", Some("system:masters"))?;
+        let admin = certificate_kubeconfig(folder.path(), "admin", port.number(), &admin)?;
+        let mut plane = Self {
+            others: Vec::new(),
+            apiserver: Mutex::new(None),
+            etcd: None,
+            admin: Kubectl::new(&programs, &admin),
+            options,
+            programs,
+            authority,
+            files,
+            port,
+            etcd_port: Port::reserve()?,
+            ports: Vec::new(),
+            hosts: Mutex::new(BTreeMap::new()),
+            folder,
+        };
+        plane.write_hosts()?;
+        plane.start_etcd()?;
+        plane.start_apiserver()?;
+        if plane.options.controllers {
+            plane.start_controllers()?;
+        }
+        if plane.options.scheduler {
+            plane.start_scheduler()?;
+        }
+        Ok(plane)
+    }
+
+    fn start_etcd(&mut self) -> Result<()> {
+        let peers = Port::reserve()?;
+        let client_url = format!("http://127.0.0.1:{}", self.etcd_port.number());
+        let peer_url = format!("http://127.0.0.1:{}", peers.number());
+        let mut command = Command::new(self.programs.join("etcd"));
+        command
+            // The data does not outlive the test, and fsync is most of a write's time.
+            .arg("--unsafe-no-fsync")
+            .arg("--data-dir")
+            .arg(self.folder.subfolder("etcd")?)
+            .args([
+                "--listen-client-urls",
+                &client_url,
+                "--advertise-client-urls",
+                &client_url,
+            ])
+            .args([
+                "--listen-peer-urls",
+                &peer_url,
+                "--initial-advertise-peer-urls",
+                &peer_url,
+            ])
+            .args(["--initial-cluster", &format!("default={peer_url}")])
+            .args(["--log-level", "warn"]);
+        self.etcd = Some(self.process("etcd", &command)?);
+        self.ports.push(peers);
+        Ok(())
+    }
+
+    /// Starts the API server if it does not run and waits until it is ready; after [`Self::stop_apiserver`] it comes
+    /// back with the same address and the same objects.
+    pub fn start_apiserver(&self) -> Result<()> {
+        let mut running = self.apiserver.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.is_none() {
+            *running = Some(self.process("kube-apiserver", &self.apiserver_command()?)?);
+        }
+        let process = running.as_mut().context("the API server was not started")?;
+        let authority = self.authority.pem();
+        let url = format!("{}/readyz", self.url());
+        let started = Instant::now();
+        let client = http::Client::new(Some(authority), Duration::from_secs(5))?;
+        loop {
+            process.check_running()?;
+            let seen = match client.get(&url) {
+                Ok(answer) if answer.status == 200 => return Ok(()),
+                Ok(answer) => format!("{} {}", answer.status, answer.text()),
+                Err(error) => format!("{error:#}"),
+            };
+            if started.elapsed() > READY {
+                bail!(
+                    "the API server is not ready: {seen}\n{}",
+                    progress::tail_of_file(process.log(), 20)
+                );
+            }
+            thread::sleep(Duration::from_millis(30));
+        }
+    }
+
+    fn apiserver_command(&self) -> Result<Command> {
+        let program = self.programs.join("kube-apiserver");
+        let mut command = if self.options.node_names {
+            // Names of nodes are known to this process alone: in its mount namespace /etc/hosts is the file that
+            // `set_host` writes.
+            let mut command = Command::new("unshare");
+            if !nix::unistd::geteuid().is_root() {
+                command.arg("--map-root-user");
+            }
+            command
+                .args([
+                    "--mount",
+                    "sh",
+                    "-c",
+                    r#"mount --bind "$1" /etc/hosts && shift && exec "$@""#,
+                    "sh",
+                ])
+                .arg(&self.files.hosts)
+                .arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
+        let Files {
+            hosts: _,
+            token_key,
+            token_public,
+            serving,
+            kubelet_client,
+        } = &self.files;
+        let flag = |command: &mut Command, name: &str, path: &Path| {
+            command.arg(format!("--{name}")).arg(path);
+        };
+        command
+            .arg(format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_port.number()))
+            .arg(format!("--secure-port={}", self.port.number()))
+            .args([
+                "--bind-address=127.0.0.1",
+                &format!("--advertise-address={HOST_SEEN_FROM_VM}"),
+            ])
+            .args([
+                "--authorization-mode=Node,RBAC",
+                "--enable-admission-plugins=NodeRestriction",
+            ])
+            .args([
+                "--allow-privileged",
+                "--service-cluster-ip-range=10.0.0.0/24",
+                "--endpoint-reconciler-type=none",
+            ])
+            .arg("--service-account-issuer=https://kubernetes.default.svc.cluster.local")
+            .arg("--kubelet-preferred-address-types=Hostname,InternalIP");
+        flag(&mut command, "client-ca-file", &self.folder.path().join("pki/ca.crt"));
+        flag(&mut command, "tls-cert-file", &serving.certificate);
+        flag(&mut command, "tls-private-key-file", &serving.key);
+        flag(&mut command, "service-account-key-file", token_public);
+        flag(&mut command, "service-account-signing-key-file", token_key);
+        flag(&mut command, "kubelet-client-certificate", &kubelet_client.certificate);
+        flag(&mut command, "kubelet-client-key", &kubelet_client.key);
+        // Where the server would otherwise write a certificate of its own.
+        flag(&mut command, "cert-dir", &self.folder.subfolder("apiserver")?);
+        command.args(&self.options.apiserver_flags);
+        Ok(command)
+    }
+
+    fn start_controllers(&mut self) -> Result<()> {
+        let user = "system:kube-controller-manager";
+        let kubeconfig = self.user_kubeconfig("kube-controller-manager", user, None)?;
+        let port = Port::reserve()?;
+        let mut command = Command::new(self.programs.join("kube-controller-manager"));
+        for name in ["kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig"] {
+            command.arg(format!("--{name}")).arg(&kubeconfig);
+        }
+        command
+            .args(["--bind-address=127.0.0.1", &format!("--secure-port={}", port.number())])
+            .args(["--leader-elect=false", "--use-service-account-credentials"])
+            .arg("--root-ca-file")
+            .arg(self.folder.path().join("pki/ca.crt"))
+            .arg("--service-account-private-key-file")
+            .arg(&self.files.token_key)
+            .arg("--cert-dir")
+            .arg(self.folder.subfolder("controllers")?)
+            .args(&self.options.controller_flags);
+        let process = self.process("kube-controller-manager", &command)?;
+        self.others.push(process);
+        self.ports.push(port);
+        Ok(())
+    }
+
+    fn start_scheduler(&mut self) -> Result<()> {
+        let kubeconfig = self.user_kubeconfig("kube-scheduler", "system:kube-scheduler", None)?;
+        let port = Port::reserve()?;
+        let mut command = Command::new(self.programs.join("kube-scheduler"));
+        for name in ["kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig"] {
+            command.arg(format!("--{name}")).arg(&kubeconfig);
+        }
+        command
+            .args([
+                "--bind-address=127.0.0.1",
+                &format!("--secure-port={}", port.number()),
+                "--leader-elect=false",
+            ])
+            .arg("--cert-dir")
+            .arg(self.folder.subfolder("scheduler")?);
+        let process = self.process("kube-scheduler", &command)?;
+        self.others.push(process);
+        self.ports.push(port);
+        Ok(())
+    }
+
+    fn process(&self, name: &str, command: &Command) -> Result<Process> {
+        Process::start(name, command, &self.folder.path().join(format!("logs/{name}.log")))
+    }
+
+    /// `https://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port.number())
+    }
+
+    /// The API server's port, on the host's loopback and, for virtual machines, on [`HOST_SEEN_FROM_VM`].
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// Its data: `logs/COMPONENT.log`, `kubeconfig/`, `pki/`. Others may put their logs there too.
+    pub fn folder(&self) -> &Arc<Folder> {
+        &self.folder
+    }
+
+    /// The folder of etcd, kube-apiserver, kubelet, kubectl and the others.
+    pub fn programs(&self) -> &Path {
+        &self.programs
+    }
+
+    /// The authority that signed the API server's certificate and whose client certificates it accepts.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// kubectl as a member of system:masters. Such a user is exempt from API priority and fairness.
+    pub fn admin(&self) -> &Kubectl {
+        &self.admin
+    }
+
+    /// kubectl as a user by client certificate. `name` names its files.
+    pub fn user(&self, name: &str, user: &str, group: Option<&str>) -> Result<Kubectl> {
+        Ok(Kubectl::new(&self.programs, &self.user_kubeconfig(name, user, group)?))
+    }
+
+    /// kubectl as the kubelet of a node: `system:node:NODE` in group `system:nodes`.
+    pub fn node(&self, node: &str) -> Result<Kubectl> {
+        self.user(
+            &format!("node-{node}"),
+            &format!("system:node:{node}"),
+            Some("system:nodes"),
+        )
+    }
+
+    /// A kubeconfig for a node's kubelet, to be put into its virtual machine: it holds its certificates and names the
+    /// API server as the machine sees it.
+    pub fn node_kubeconfig(&self, node: &str) -> Result<String> {
+        let pair = self.authority.client(
+            &format!("kubelet-{node}"),
+            &format!("system:node:{node}"),
+            Some("system:nodes"),
+        )?;
+        let read = |path: &Path| fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
+        let user = json!({
+            "client-certificate-data": base64(read(&pair.certificate)?.as_bytes()),
+            "client-key-data": base64(read(&pair.key)?.as_bytes()),
+        });
+        let cluster = json!({
+            "server": format!("https://{HOST_SEEN_FROM_VM}:{}", self.port.number()),
+            "certificate-authority-data": base64(self.authority.pem().as_bytes()),
+        });
+        Ok(kubeconfig(&cluster, &user))
+    }
+
+    /// kubectl with a bearer token.
+    pub fn with_token(&self, name: &str, token: &str) -> Result<Kubectl> {
+        let path = self.write_kubeconfig(name, &json!({ "token": token }))?;
+        Ok(Kubectl::new(&self.programs, &path))
+    }
+
+    /// A token of a service account, bound to a pod if one is named; such a token carries its node's name.
+    pub fn token(&self, namespace: &str, account: &str, pod: Option<&str>) -> Result<String> {
+        let namespace = format!("--namespace={namespace}");
+        let mut arguments = vec!["create", "token", account, &namespace, "--duration=2h"];
+        let bound = pod.map(|pod| format!("--bound-object-name={pod}"));
+        if let Some(bound) = &bound {
+            arguments.extend(["--bound-object-kind=Pod", bound]);
+        }
+        Ok(self.admin.run(&arguments)?.trim().to_owned())
+    }
+
+    fn user_kubeconfig(&self, name: &str, user: &str, group: Option<&str>) -> Result<PathBuf> {
+        let pair = self.authority.client(name, user, group)?;
+        certificate_kubeconfig(self.folder.path(), name, self.port.number(), &pair)
+    }
+
+    fn write_kubeconfig(&self, name: &str, user: &serde_json::Value) -> Result<PathBuf> {
+        write_kubeconfig(self.folder.path(), name, self.port.number(), user)
+    }
+
+    /// Gives a host name an address in the eyes of the API server, for `kubectl logs` and `exec` on a node. Needs
+    /// [`Options::node_names`].
+    pub fn set_host(&self, name: &str, address: IpAddr) -> Result<()> {
+        ensure!(
+            self.options.node_names,
+            "this control plane was started without names of nodes"
+        );
+        self.hosts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.to_owned(), address);
+        self.write_hosts()
+    }
+
+    /// In place: the file is the source of a bind mount, a new file would not be seen.
+    fn write_hosts(&self) -> Result<()> {
+        let mut text = String::from("127.0.0.1 localhost\n");
+        for (name, address) in self.hosts.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let _ = writeln!(text, "{address} {name}");
+        }
+        fs::write(&self.files.hosts, text).with_context(|| format!("write {}", self.files.hosts.display()))
+    }
+
+    /// Ends the API server, gracefully if it does so within `grace`. [`Self::start_apiserver`] brings it back.
+    pub fn stop_apiserver(&self, grace: Duration) -> Result<()> {
+        let mut running = self.apiserver.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mut process) = running.take() {
+            process.stop(grace)?;
+        }
+        Ok(())
+    }
+
+    /// The process ids of its components.
+    pub fn process_ids(&self) -> Vec<u32> {
+        let apiserver = self.apiserver.lock().unwrap_or_else(PoisonError::into_inner);
+        self.others
+            .iter()
+            .chain(apiserver.as_ref())
+            .chain(self.etcd.as_ref())
+            .map(Process::id)
+            .collect()
+    }
+
+    /// Keeps logs and data and writes down what the API server holds. Called on a failure, before the drop.
+    pub fn keep(&self) {
+        self.folder.keep();
+        diagnostics::dump_objects(&self.admin, &self.folder.path().join("objects"));
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.keep();
+        }
+        self.others.clear();
+        // Without its etcd an API server hangs in its shutdown and holds its port, so it goes first.
+        self.apiserver.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.etcd.take();
+    }
+}
+
+fn certificate_kubeconfig(folder: &Path, name: &str, port: u16, pair: &Pair) -> Result<PathBuf> {
+    write_kubeconfig(
+        folder,
+        name,
+        port,
+        &json!({ "client-certificate": pair.certificate, "client-key": pair.key }),
+    )
+}
+
+fn write_kubeconfig(folder: &Path, name: &str, port: u16, user: &serde_json::Value) -> Result<PathBuf> {
+    let cluster = json!({
+        "server": format!("https://{}:{port}", Ipv4Addr::LOCALHOST),
+        "certificate-authority": folder.join("pki/ca.crt"),
+    });
+    let path = folder.join("kubeconfig").join(name);
+    fs::write(&path, kubeconfig(&cluster, user)).with_context(|| format!("write {}", path.display()))?;
+    Ok(path)
+}
+
+/// A kubeconfig file of one cluster and one user. JSON, which is YAML.
+fn kubeconfig(cluster: &serde_json::Value, user: &serde_json::Value) -> String {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{ "name": "rig", "cluster": cluster }],
+        "users": [{ "name": "rig", "user": user }],
+        "contexts": [{ "name": "rig", "context": { "cluster": "rig", "user": "rig" } }],
+        "current-context": "rig",
+    })
+    .to_string()
+}
+
+/// Standard base64 with padding, as kubeconfig files and HTTP's basic authentication want it.
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let mut group = [0_u8; 4];
+        group[1..=chunk.len()].copy_from_slice(chunk);
+        let bits = u32::from_be_bytes(group);
+        for position in 0..4 {
+            if position <= chunk.len() {
+                let digit = (bits >> (18 - 6 * position)) & 63;
+                text.push(char::from(DIGITS[digit as usize]));
+            } else {
+                text.push('=');
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_follows_the_vectors_of_rfc_4648() {
+        let vectors = [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("foobar", "Zm9vYmFy"),
+        ];
+        for (plain, encoded) in vectors {
+            assert_eq!(base64(plain.as_bytes()), encoded);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Programs of this workspace built to run anywhere: statically linked, so that a guest needs no C library.
+//!
+//! Does IO: runs cargo. The target is named, even though it is the machine's own, because only then do the flags apply
+//! to the program and not to the build scripts and procedural macros of its dependencies.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::progress;
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// The program of an integration test (`tests/NAME.rs`) of a package.
+pub fn test(package: &str, name: &str) -> Result<PathBuf> {
+    build(&["test", "--no-run", "--package", package, "--test", name], name)
+}
+
+/// A program of a package.
+pub fn program(package: &str, name: &str) -> Result<PathBuf> {
+    build(&["build", "--package", package, "--bin", name], name)
+}
+
+fn build(arguments: &[&str], name: &str) -> Result<PathBuf> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let messages = progress::step(&format!("build {name}, statically linked"), || {
+        progress::output(
+            Command::new(cargo)
+                .args(arguments)
+                .args(["--target", TARGET, "--message-format", "json-render-diagnostics"])
+                .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
+                .env("RUSTFLAGS", "-C target-feature=+crt-static")
+                .env_remove("CARGO_ENCODED_RUSTFLAGS"),
+        )
+    })?;
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["target"]["name"] == name)
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .with_context(|| format!("cargo names no program {name}"))
+}
