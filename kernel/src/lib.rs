@@ -2,7 +2,7 @@
 //!
 //! Everything goes through one seam, the trait [`Kernel`]: what can be read (sysfs, procfs, the kernel log), the three
 //! calls that change something (`finit_module`, a write to `enabled`, `delete_module`) and the clock. [`LinuxKernel`]
-//! is the real one and does all the IO of this crate; `FakeKernel` is a model in memory whose every behaviour has a
+//! is the real one and does all the IO of this crate; [`FakeKernel`] is a model in memory whose every behaviour has a
 //! case in `cases` that also runs on real kernels. Operations (`operation`) and the preflight are written against
 //! the seam and do no IO of their own.
 //!
@@ -11,6 +11,7 @@
 pub mod blockers;
 pub mod clock;
 pub mod error;
+pub mod fake;
 pub mod host;
 pub mod identity;
 pub mod klog;
@@ -25,6 +26,7 @@ pub mod taints;
 pub use blockers::{Straggler, Stragglers};
 pub use clock::BootTime;
 pub use error::{Call, CallError, KernelError};
+pub use fake::{FakeKernel, FakeModule, FakeTask};
 pub use host::Host;
 pub use identity::{BootId, BuildId, Identity};
 pub use klog::{KernelLog, LogMark};

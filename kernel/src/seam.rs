@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::time::Duration;
 
-use crate::blockers::Stragglers;
+use crate::blockers::{Straggler, Stragglers};
 use crate::clock::BootTime;
 use crate::error::{CallError, KernelError};
 use crate::identity::{BootId, Identity};
@@ -62,6 +62,9 @@ pub trait Kernel: Send + Sync {
     /// Tasks whose patch state is not `target`, at most `limit` of them listed. Asked during a transition only: outside
     /// one the kernel has no such state and none is listed. A whole scan of procfs: not more than once a second.
     fn stragglers(&self, target: bool, limit: usize) -> Seen<Stragglers>;
+
+    /// Whether one task still has not switched: the same question about one task only, for the moment before a write.
+    fn straggles(&self, task: &Straggler, target: bool) -> Seen<bool>;
 
     /// A mark at the end of the kernel log.
     fn log_mark(&self) -> LogMark;

@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::sys::statfs::{SYSFS_MAGIC, statfs};
 use nix::time::{ClockId, clock_gettime};
 
-use crate::blockers::Stragglers;
+use crate::blockers::{Straggler, Stragglers};
 use crate::clock::BootTime;
 use crate::error::{CallError, KernelError};
 use crate::host::Host;
@@ -164,6 +164,10 @@ impl Kernel for LinuxKernel {
 
     fn stragglers(&self, target: bool, limit: usize) -> Seen<Stragglers> {
         procfs::stragglers(&self.host.proc, target, limit)
+    }
+
+    fn straggles(&self, task: &Straggler, target: bool) -> Seen<bool> {
+        procfs::straggles(&self.host.proc, task, target)
     }
 
     fn log_mark(&self) -> LogMark {

@@ -173,6 +173,20 @@ pub(super) fn stragglers(proc: &Path, target: bool, limit: usize) -> Seen<Stragg
     Seen::Known(found)
 }
 
+/// Whether one task still has another patch state than the target.
+pub(super) fn straggles(proc: &Path, task: &Straggler, target: bool) -> Seen<bool> {
+    let path = proc
+        .join(task.pid.to_string())
+        .join("task")
+        .join(task.tid.to_string())
+        .join("patch_state");
+    match read_text(&path) {
+        Ok(Some(state)) => Seen::Known(state == if target { "0" } else { "1" }),
+        Ok(None) => Seen::Known(false),
+        Err(error) => Seen::unknown(error.to_string()),
+    }
+}
+
 fn straggler(task: &Path, pid: u32, tid: u32) -> Straggler {
     let text = |name: &str| read_text(&task.join(name)).ok().flatten().unwrap_or_default();
     Straggler {
