@@ -4,6 +4,11 @@
 //! Who writes what: people write [`LivepatchSet`] and `spec.control` of [`LivepatchRollout`]; the operator writes both
 //! statuses and `spec` of [`NodeLivepatch`]; a node's agent writes `status` of that node's [`NodeLivepatch`], nothing else.
 
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "printer columns repeat their keys, the lint reads the derive macro wrongly"
+)]
+
 pub mod bounded;
 pub mod concurrency;
 pub mod conditions;

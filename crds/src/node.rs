@@ -85,6 +85,13 @@ pub struct Grant {
     pub livepatch_type: LivepatchType,
     /// The module.
     pub module: ModuleReference,
+    /// Boot of the node when this was given. Another one before the wave's soak ends counts as a failure.
+    #[serde(rename = "bootID")]
+    #[schemars(length(max = 36))]
+    pub boot_id: String,
+    /// Taints of the node's kernel when this was given. A new D, W or L before the wave's soak ends counts as a failure.
+    #[schemars(length(max = 32))]
+    pub kernel_taints: String,
     /// Time for the transition. Seconds.
     #[schemars(range(min = 30, max = 86400))]
     pub transition_timeout_seconds: i32,

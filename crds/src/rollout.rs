@@ -198,6 +198,8 @@ pub struct Failure {
     /// Its wave.
     #[schemars(length(max = 63))]
     pub wave: String,
+    /// The attempt that failed.
+    pub attempt: i32,
     /// A reason code.
     #[schemars(length(max = 64))]
     pub reason: String,

@@ -1,1 +1,3 @@
-//! Pure planners: what the fleet and what a node should do next.
+//! Pure planners: synchronous functions of a snapshot and the time. No client, no clock, no randomness.
+
+pub mod fleet;

@@ -1,0 +1,10 @@
+//! The fleet planner: what the operator should write next, as a function of all it has seen and the time.
+//!
+//! [`decide`] reads like the rollout it plans: which sets may act, which wave each node is in, where each node stands, how
+//! far the waves have come, which nodes are granted next, and what is said of it.
+
+pub mod decision;
+pub mod snapshot;
+
+pub use decision::Decision;
+pub use snapshot::Snapshot;

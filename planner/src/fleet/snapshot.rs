@@ -1,0 +1,162 @@
+//! What the operator has seen: everything that [`super::decide`] may know.
+
+use jiff::Timestamp;
+use livepatch_crds::node::{NodeLivepatchSpec, NodeLivepatchStatus};
+use livepatch_crds::rollout::{Control, LivepatchRolloutStatus};
+use livepatch_crds::set::{LivepatchSetSpec, LivepatchSetStatus, Template};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// All sets, rollouts and nodes, as seen at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// The sets, in any order.
+    pub sets: Vec<SetView>,
+    /// The Linux nodes, by name.
+    pub nodes: BTreeMap<String, NodeView>,
+    /// Whether grants may be given, and under which epoch.
+    pub leave: Leave,
+}
+
+/// Whether grants may be given at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// Grants may be given under this epoch: `<uid of the Lease>/<its leaseTransitions>`.
+    Granted {
+        /// The epoch.
+        epoch: String,
+    },
+    /// Something the operator relies on is missing.
+    Withheld {
+        /// A reason code.
+        reason: &'static str,
+        /// One sentence for `blockedBy`.
+        message: String,
+    },
+}
+
+impl Default for Leave {
+    fn default() -> Self {
+        Self::Withheld {
+            reason: "NotLeading",
+            message: "this operator does not lead".to_owned(),
+        }
+    }
+}
+
+/// A LivepatchSet with all that belongs to it.
+#[derive(Clone, Debug)]
+pub struct SetView {
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// Generation of the spec.
+    pub generation: i64,
+    /// When it was made; the older of two sets is the incumbent.
+    pub created: Timestamp,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Spec.
+    pub spec: LivepatchSetSpec,
+    /// Status as last written.
+    pub status: LivepatchSetStatus,
+    /// What is known of the artefact that the template names.
+    pub bundle: BundleView,
+    /// Its rollouts, all revisions.
+    pub rollouts: Vec<RolloutView>,
+}
+
+/// What is known of an artefact.
+#[derive(Clone, Debug, Default)]
+pub enum BundleView {
+    /// It has not been read yet.
+    #[default]
+    Unread,
+    /// It cannot be used.
+    Unusable {
+        /// A reason code.
+        reason: &'static str,
+        /// What failed, with the registry's words.
+        message: String,
+        /// Whether it is tried again without anybody doing anything.
+        retried: bool,
+    },
+    /// It was read.
+    Read(Arc<Vec<ModuleView>>),
+}
+
+/// A module of an artefact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModuleView {
+    /// `uname -r` of the kernel it is for.
+    pub kernel_release: String,
+    /// Build id of that kernel's vmlinux, if the artefact tells it.
+    pub kernel_build_id: Option<String>,
+    /// Architecture as OCI names it.
+    pub architecture: String,
+    /// Name in the kernel's spelling.
+    pub name: String,
+    /// Registry and repository.
+    pub repository: String,
+    /// Digest of its manifest.
+    pub digest: String,
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// Build id of the module.
+    pub build_id: String,
+}
+
+/// A LivepatchRollout.
+#[derive(Clone, Debug)]
+pub struct RolloutView {
+    /// Name: `<set>-<revision>`.
+    pub name: String,
+    /// UID of the set it was made for.
+    pub set_uid: String,
+    /// Generation of the spec.
+    pub generation: i64,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// What it rolls out.
+    pub template: Template,
+    /// What people want done with it.
+    pub control: Control,
+    /// Status as last written.
+    pub status: LivepatchRolloutStatus,
+}
+
+/// A node and its NodeLivepatch.
+#[derive(Clone, Debug, Default)]
+pub struct NodeView {
+    /// UID of the node.
+    pub uid: String,
+    /// Labels of the node.
+    pub labels: BTreeMap<String, String>,
+    /// Boot that the kubelet reports.
+    pub boot_id: String,
+    /// Whether the condition Ready is True and no taint says otherwise.
+    pub ready: bool,
+    /// Its NodeLivepatch, if there.
+    pub object: Option<NodeObject>,
+    /// Since when each grant, named by rollout and attempt, has been effective on a healthy node without a break, as far
+    /// as this operator has watched it.
+    pub effective_since: BTreeMap<(String, i32), Timestamp>,
+}
+
+/// A NodeLivepatch.
+#[derive(Clone, Debug, Default)]
+pub struct NodeObject {
+    /// UID of the object.
+    pub uid: String,
+    /// Its resourceVersion: the precondition of every write.
+    pub resource_version: String,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Spec.
+    pub spec: NodeLivepatchSpec,
+    /// Status, as the agent wrote it.
+    pub status: NodeLivepatchStatus,
+}
