@@ -41,11 +41,13 @@ impl Answer {
 impl Client {
     /// `authority` is the PEM certificate that servers are checked against.
     pub fn new(authority: Option<&str>, timeout: Duration) -> Result<Self> {
-        let mut tls = TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()));
-        if let Some(pem) = authority {
-            let certificate = Certificate::from_pem(pem.as_bytes()).context("read an authority's certificate")?;
-            tls = tls.root_certs(RootCerts::new_with_certs(&[certificate]));
-        }
+        let trusted = match authority {
+            Some(pem) => vec![Certificate::from_pem(pem.as_bytes()).context("read an authority's certificate")?],
+            None => Vec::new(),
+        };
+        let tls = TlsConfig::builder()
+            .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
+            .root_certs(RootCerts::new_with_certs(&trusted));
         let config = ureq::Agent::config_builder()
             .tls_config(tls.build())
             .timeout_global(Some(timeout))
@@ -76,7 +78,9 @@ impl Client {
     /// A request with a body of a media type, none if empty.
     pub fn send(&self, method: Method, url: &str, media_type: &str, body: &[u8]) -> Result<Answer> {
         let what = format!("{method} {url}");
-        let mut request = Request::builder().method(method).uri(url);
+        // A registry takes a client that does not name the media types of OCI for one that cannot read them.
+        let accepted = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, */*";
+        let mut request = Request::builder().method(method).uri(url).header("Accept", accepted);
         if !media_type.is_empty() {
             request = request.header("Content-Type", media_type);
         }
