@@ -3,7 +3,7 @@
 //! Everything goes through one seam, the trait [`Kernel`]: what can be read (sysfs, procfs, the kernel log), the three
 //! calls that change something (`finit_module`, a write to `enabled`, `delete_module`) and the clock. [`LinuxKernel`]
 //! is the real one and does all the IO of this crate; [`FakeKernel`] is a model in memory whose every behaviour has a
-//! case in `cases` that also runs on real kernels. Operations (`operation`) and the preflight are written against
+//! case in `cases` that also runs on real kernels. Operations ([`operation`]) and the preflight are written against
 //! the seam and do no IO of their own.
 //!
 //! `force` is not part of the seam: nothing here can write it.
@@ -17,7 +17,9 @@ pub mod identity;
 pub mod klog;
 pub mod linux;
 pub mod notes;
+pub mod operation;
 pub mod policy;
+pub mod refusal;
 pub mod seam;
 pub mod seen;
 pub mod state;
@@ -32,6 +34,7 @@ pub use identity::{BootId, BuildId, Identity};
 pub use klog::{KernelLog, LogMark};
 pub use linux::LinuxKernel;
 pub use policy::{Lockdown, Policy};
+pub use refusal::{Circumstances, LoadRefusal, RefusalReason, Retry};
 pub use seam::{Kernel, PendingLoad};
 pub use seen::Seen;
 pub use state::{Function, Livepatch, LoadedModule, ModuleState, PatchedObject, Standing};
