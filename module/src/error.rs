@@ -81,3 +81,11 @@ impl InspectError {
         self.into()
     }
 }
+
+pub(crate) fn malformed(why: impl Into<String>) -> InspectError {
+    InspectError::Malformed { why: why.into() }
+}
+
+pub(crate) fn ambiguous(why: impl Into<String>) -> InspectError {
+    InspectError::Ambiguous { why: why.into() }
+}

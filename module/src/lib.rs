@@ -3,9 +3,23 @@
 //! Pure and portable: bytes and descriptions go in, facts and verdicts come out. No file, socket or system call is
 //! touched anywhere in this crate, so the same code answers in the operator, on a node and on a laptop.
 
+mod elf;
 mod error;
 mod inspection;
+mod klp_build;
+mod kpatch;
 mod limits;
+mod loader_check;
+mod machine_code;
+mod modinfo;
+mod note;
+mod patched;
+mod pointers;
+mod read;
+mod release;
+mod replace_flag;
+mod signature;
+mod static_format;
 mod validate;
 
 pub use error::InspectError;
@@ -16,28 +30,12 @@ pub use limits::{
     MAX_DEPENDS, MAX_EVIDENCE_BYTES, MAX_FUNCTION_NAME_BYTES, MAX_FUNCTIONS, MAX_MODULE_BYTES, MAX_MODULE_NAME_BYTES,
     MAX_OBJECTS, MAX_STATES, MAX_TEXT_BYTES,
 };
+pub use note::gnu_build_id;
+pub use read::{Details, inspect, inspect_details};
 pub use validate::InvalidInspection;
 
 /// Name under which the kernel itself appears as a patched object, in sysfs and in [`Object::name`].
 pub const VMLINUX: &str = "vmlinux";
-
-/// Reads one uncompressed livepatch module.
-///
-/// Nothing is executed or trusted: every offset, count and index in the file is checked before it is used, and the
-/// signature trailer is described, not verified.
-///
-/// # Errors
-/// See [`InspectError`]; an ordinary kernel module is [`InspectError::NotALivepatch`] and carries its name.
-pub fn inspect(bytes: &[u8]) -> Result<Inspection, InspectError> {
-    if bytes.len() > MAX_MODULE_BYTES {
-        return Err(InspectError::TooLarge {
-            what: "file",
-            actual: bytes.len() as u64,
-            limit: MAX_MODULE_BYTES as u64,
-        });
-    }
-    Err(InspectError::NotElf)
-}
 
 /// Spells a module or file name as the kernel does: dashes become underscores.
 ///
