@@ -1,0 +1,115 @@
+//! `cargo xtask generate`: files that are committed and made from the source, such as the custom resources' schemas.
+//!
+//! Each is a path and the text it must hold. They are written, or, with `--check`, compared.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use livepatch_rig::progress;
+
+/// What to do with what was generated.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Write nothing; fail if a file is not what it would be.
+    #[arg(long)]
+    check: bool,
+}
+
+/// A generated file.
+#[derive(Debug)]
+pub struct Generated {
+    /// Relative to the workspace.
+    pub path: &'static str,
+    /// What it must hold.
+    pub content: String,
+}
+
+/// All generated files.
+fn generated() -> Vec<Generated> {
+    Vec::new()
+}
+
+/// Writes or compares all of them.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let workspace = crate::workspace();
+    let files = generated();
+    if options.check {
+        return Ok(if is_current() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
+    }
+    for file in &files {
+        let path = workspace.join(file.path);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+        }
+        fs::write(&path, &file.content).with_context(|| format!("write {}", path.display()))?;
+        progress::line(&format!("wrote {}", file.path));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether every generated file is what it would be; says which is not.
+pub fn is_current() -> bool {
+    let workspace = crate::workspace();
+    let files = generated();
+    let stale = stale(&workspace, &files);
+    for file in &stale {
+        let difference = difference(&workspace, file);
+        progress::line(&format!(
+            "{} is not what `cargo xtask generate` writes{difference}",
+            file.path
+        ));
+    }
+    stale.is_empty()
+}
+
+/// The files whose content differs or that are missing.
+fn stale<'files>(workspace: &Path, files: &'files [Generated]) -> Vec<&'files Generated> {
+    files
+        .iter()
+        .filter(|file| fs::read_to_string(workspace.join(file.path)).map_or(true, |content| content != file.content))
+        .collect()
+}
+
+/// The first line that differs.
+fn difference(workspace: &Path, file: &Generated) -> String {
+    let Ok(content) = fs::read_to_string(workspace.join(file.path)) else {
+        return ": it cannot be read".to_owned();
+    };
+    let lines = content.lines().chain([""]).zip(file.content.lines().chain([""]));
+    lines
+        .enumerate()
+        .find(|(_, (committed, wanted))| committed != wanted)
+        .map(|(index, (committed, wanted))| format!(", line {}:\n- {committed}\n+ {wanted}", index + 1))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_or_missing_file_is_stale() {
+        let workspace = tempfile::tempdir().unwrap();
+        let file = |path, content: &str| Generated {
+            path,
+            content: content.to_owned(),
+        };
+        fs::write(workspace.path().join("same"), "one\ntwo\n").unwrap();
+        fs::write(workspace.path().join("changed"), "one\nthree\n").unwrap();
+        let files = [
+            file("same", "one\ntwo\n"),
+            file("changed", "one\ntwo\n"),
+            file("missing", ""),
+        ];
+        let stale: Vec<&str> = stale(workspace.path(), &files).iter().map(|file| file.path).collect();
+        assert_eq!(stale, ["changed", "missing"]);
+        assert_eq!(difference(workspace.path(), &files[1]), ", line 2:\n- three\n+ two");
+    }
+}
