@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub const MAX_LIVEPATCHES: usize = 64;
 
 /// What one node was granted, and what its kernel really runs. It has the name of its node.
-#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "livepatch.dev",
     version = "v1alpha1",
@@ -80,7 +80,7 @@ pub struct Grant {
     pub attempt: i32,
     /// What the kernel shall hold.
     pub state: DesiredState,
-    /// Cumulative or OffBand, as the set says.
+    /// Cumulative or `OffBand`, as the set says.
     #[serde(rename = "type")]
     pub livepatch_type: LivepatchType,
     /// The module.

@@ -3,8 +3,20 @@
 //! [`decide`] reads like the rollout it plans: which sets may act, which wave each node is in, where each node stands, how
 //! far the waves have come, which nodes are granted next, and what is said of it.
 
+pub mod acceptance;
+mod decide;
 pub mod decision;
+pub mod grants;
+mod node_objects;
+pub mod observations;
+pub mod progress;
+pub mod reasons;
 pub mod snapshot;
+pub mod standing;
+mod status;
+pub mod waves;
 
+pub use decide::decide;
 pub use decision::Decision;
+pub use observations::Observations;
 pub use snapshot::Snapshot;

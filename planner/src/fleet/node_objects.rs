@@ -1,0 +1,108 @@
+//! The NodeLivepatch of every node: made, held, granted and cleared in one place, so that each is written once.
+
+use super::decision::{Decision, NewNodeObject, NodeChange, StaleNodeObject};
+use super::snapshot::{NodeView, Snapshot};
+use super::standing::own_object;
+use livepatch_crds::node::{Grant, MAX_LIVEPATCHES, NodeLivepatchSpec};
+use livepatch_crds::{LivepatchType, SKIP_LABEL};
+use std::collections::BTreeMap;
+
+/// What each node's object shall be.
+pub(super) struct NodeObjects<'a> {
+    snapshot: &'a Snapshot,
+    wanted: BTreeMap<&'a str, Wanted>,
+}
+
+struct Wanted {
+    spec: NodeLivepatchSpec,
+    new_grants: usize,
+}
+
+impl<'a> NodeObjects<'a> {
+    /// Every object as it is, with the hold that the node's label asks for and without the entries of sets that are gone
+    /// or do not select the node any more. An entry that goes away means: leave alone what is loaded.
+    pub fn of(snapshot: &'a Snapshot) -> Self {
+        let selectors: BTreeMap<&str, _> = snapshot
+            .sets
+            .iter()
+            .map(|set| (set.uid.as_str(), set.spec.node_selector.compile().ok()))
+            .collect();
+        let wanted = snapshot
+            .nodes
+            .iter()
+            .filter_map(|(name, node)| {
+                let mut spec = own_object(node)?.spec.clone();
+                spec.hold = hold(node);
+                spec.livepatches.retain(|grant| {
+                    use kube::core::SelectorExt;
+                    match selectors.get(grant.set.uid.as_str()) {
+                        Some(Some(selector)) => selector.matches(&node.labels),
+                        // A selector that cannot be read selects nothing new, and takes nothing away.
+                        Some(None) => true,
+                        None => false,
+                    }
+                });
+                Some((name.as_str(), Wanted { spec, new_grants: 0 }))
+            })
+            .collect();
+        Self { snapshot, wanted }
+    }
+
+    /// Gives a grant; it takes the place of the set's former one. The Cumulative livepatch comes first in load order.
+    pub fn grant(&mut self, node: &str, grant: Grant) {
+        let Some(wanted) = self.wanted.get_mut(node) else {
+            return;
+        };
+        let entries = &mut wanted.spec.livepatches;
+        if let Some(former) = entries.iter_mut().find(|entry| entry.set.uid == grant.set.uid) {
+            *former = grant;
+        } else if entries.len() >= MAX_LIVEPATCHES {
+            return;
+        } else if grant.livepatch_type == LivepatchType::Cumulative {
+            entries.insert(0, grant);
+        } else {
+            entries.push(grant);
+        }
+        wanted.new_grants += 1;
+    }
+
+    pub fn write_into(self, decision: &mut Decision) {
+        for (name, node) in &self.snapshot.nodes {
+            match &node.object {
+                None => decision.new_node_objects.push(NewNodeObject {
+                    node: name.clone(),
+                    spec: NodeLivepatchSpec {
+                        node_uid: node.uid.clone(),
+                        hold: hold(node),
+                        livepatches: Vec::new(),
+                    },
+                }),
+                Some(object) if object.deleting => {}
+                Some(object) if object.spec.node_uid != node.uid => decision.stale_node_objects.push(StaleNodeObject {
+                    node: name.clone(),
+                    uid: object.uid.clone(),
+                }),
+                Some(object) => decision.node_changes.extend(
+                    self.wanted
+                        .get(name.as_str())
+                        .filter(|wanted| wanted.spec != object.spec)
+                        .map(|wanted| NodeChange {
+                            node: name.clone(),
+                            resource_version: object.resource_version.clone(),
+                            spec: wanted.spec.clone(),
+                            new_grants: wanted.new_grants,
+                        }),
+                ),
+            }
+        }
+    }
+}
+
+/// Why nothing may be changed on the node, if its label says so.
+fn hold(node: &NodeView) -> String {
+    if node.labels.get(SKIP_LABEL).is_some_and(|value| value == "true") {
+        format!("the node has the label {SKIP_LABEL}=true")
+    } else {
+        String::new()
+    }
+}

@@ -1,0 +1,65 @@
+//! Since when each livepatch has been effective on a healthy node, as far as this operator has watched it.
+//!
+//! Nobody else keeps that time: a node's clock may be off, and a time in a status would be one more write for each node.
+
+use super::snapshot::{NodeView, RolloutView, SetView};
+use super::standing::{is_effective, report, set_grant};
+use jiff::Timestamp;
+use livepatch_crds::rollout::WaveState;
+use std::collections::{BTreeMap, HashMap};
+
+/// What a stretch of time belongs to: the node's uid, the rollout, the attempt.
+type Key = (String, String, i32);
+
+/// Remembers from one look to the next. A standby operator looks too, so that a takeover starts no clock anew.
+#[derive(Clone, Debug, Default)]
+pub struct Observations {
+    since: HashMap<Key, Timestamp>,
+    has_looked: bool,
+}
+
+impl Observations {
+    /// Looks at all nodes, and tells each of them since when its grants have been effective.
+    ///
+    /// At the very first look a node in a wave that has passed counts as watched all along, since it was watched by the
+    /// operator before this one; in any other wave its time starts now.
+    pub fn observe(&mut self, nodes: &mut BTreeMap<String, NodeView>, sets: &[SetView], now: Timestamp) {
+        let mut still = HashMap::with_capacity(self.since.len());
+        for node in nodes.values_mut() {
+            node.effective_since.clear();
+            for set in sets {
+                let Some(grant) = set_grant(node, &set.uid) else {
+                    continue;
+                };
+                if !node.ready || !report(node).is_some_and(|object| is_effective(object, grant)) {
+                    continue;
+                }
+                let passed = set
+                    .rollouts
+                    .iter()
+                    .find(|rollout| rollout.name == grant.rollout)
+                    .is_some_and(|rollout| has_passed(rollout, &grant.wave));
+                let first = if !self.has_looked && passed {
+                    Timestamp::UNIX_EPOCH
+                } else {
+                    now
+                };
+                let key = (node.uid.clone(), grant.rollout.clone(), grant.attempt);
+                let since = self.since.get(&key).copied().unwrap_or(first);
+                node.effective_since
+                    .insert((grant.rollout.clone(), grant.attempt), since);
+                still.insert(key, since);
+            }
+        }
+        self.since = still;
+        self.has_looked |= !nodes.is_empty();
+    }
+}
+
+fn has_passed(rollout: &RolloutView, wave: &str) -> bool {
+    rollout
+        .status
+        .waves
+        .iter()
+        .any(|status| status.name == wave && status.state == WaveState::Passed)
+}

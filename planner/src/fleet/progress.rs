@@ -1,0 +1,250 @@
+//! How far the waves of a rollout have come.
+
+use super::reasons;
+use super::snapshot::RolloutView;
+use super::standing::{Standing, count};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use livepatch_crds::rollout::{ControlState, WaveState, WaveStatus};
+use livepatch_crds::set::{Counts, REST, Then, Wave};
+use std::collections::BTreeMap;
+
+/// Where a rollout stands, and what it waits for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Progress {
+    /// The waves, in order; the last one is `rest`.
+    pub waves: Vec<WaveStatus>,
+    /// Index of the first wave that has not passed; `None` if all have.
+    pub current: Option<usize>,
+    /// Whether a node failed: no more grants until a person raises the attempt.
+    pub halted: bool,
+    /// Why the rollout stands as it does: a reason code.
+    pub reason: &'static str,
+    /// What it waits for, in one sentence; empty if it waits for nothing.
+    pub blocked_by: String,
+    /// When a soak ends, if that is what it waits for.
+    pub soak_until: Option<Timestamp>,
+}
+
+impl Progress {
+    /// Whether the wave with that name is over.
+    pub fn has_passed(&self, wave: &str) -> bool {
+        self.waves
+            .iter()
+            .any(|status| status.name == wave && status.state == WaveState::Passed)
+    }
+}
+
+/// The names of a rollout's waves, in order.
+pub fn wave_names(waves: &[Wave]) -> impl Iterator<Item = &str> {
+    waves.iter().map(|wave| wave.name.as_str()).chain([REST])
+}
+
+/// How far the waves have come. `standings` holds every selected node by name, with the index of its wave.
+pub fn progress(
+    waves: &[Wave],
+    standings: &BTreeMap<&str, (usize, Standing)>,
+    rollout: Option<&RolloutView>,
+    now: Timestamp,
+) -> Progress {
+    let promoted = rollout.and_then(|rollout| rollout.control.promoted_through.as_deref());
+    let promoted = promoted.and_then(|name| wave_names(waves).position(|wave| wave == name));
+    let failed = standings
+        .iter()
+        .find(|(_, (_, standing))| matches!(standing, Standing::Failed { .. }));
+    let mut progress = Progress {
+        waves: Vec::new(),
+        current: None,
+        halted: failed.is_some(),
+        reason: reasons::COMPLETE,
+        blocked_by: String::new(),
+        soak_until: None,
+    };
+    for (index, name) in wave_names(waves).enumerate() {
+        let members: BTreeMap<&str, &Standing> = standings
+            .iter()
+            .filter(|(_, (wave, _))| *wave == index)
+            .map(|(node, (_, s))| (*node, s))
+            .collect();
+        let before = rollout.and_then(|rollout| rollout.status.waves.iter().find(|status| status.name == name));
+        let judged = if progress.current.is_some() {
+            Judged::state(WaveState::Waiting)
+        } else if before.is_some_and(|status| status.state == WaveState::Passed) {
+            Judged {
+                settled_at: before.and_then(|status| status.settled_at.clone()),
+                ..Judged::state(WaveState::Passed)
+            }
+        } else if let Some((node, (_, Standing::Failed { reason, message }))) = failed {
+            Judged {
+                reason: reasons::HALTED,
+                blocked_by: format!("node {node} failed with {reason}: {message}"),
+                ..Judged::state(WaveState::Halted)
+            }
+        } else {
+            judge(
+                name,
+                waves.get(index),
+                &members,
+                before,
+                promoted.is_some_and(|through| index <= through),
+                now,
+            )
+        };
+        let counts = count(members.values().copied());
+        progress.waves.push(WaveStatus {
+            name: name.to_owned(),
+            state: judged.state,
+            selected: counts.selected,
+            settled: counts.settled,
+            settled_at: judged.settled_at,
+        });
+        if progress.current.is_none() && judged.state != WaveState::Passed {
+            progress.current = Some(index);
+            progress.reason = judged.reason;
+            progress.blocked_by = judged.blocked_by;
+            progress.soak_until = judged.soak_until;
+        }
+    }
+    refine(
+        progress,
+        &count(standings.values().map(|(_, standing)| standing)),
+        rollout,
+    )
+}
+
+/// What holds for the rollout as a whole goes before what its current wave says.
+fn refine(mut progress: Progress, counts: &Counts, rollout: Option<&RolloutView>) -> Progress {
+    let paused = rollout.is_some_and(|rollout| rollout.control.state == ControlState::Paused);
+    let busy = counts.pending + counts.in_flight + counts.unknown;
+    if counts.selected == 0 {
+        progress.reason = reasons::NO_NODES;
+        progress.blocked_by = "the node selector matches no node".to_owned();
+    } else if paused && progress.reason != reasons::HALTED && (progress.current.is_some() || busy > 0) {
+        progress.reason = reasons::PAUSED;
+        progress.blocked_by = "a person paused the rollout (spec.control.state)".to_owned();
+    } else if progress.current.is_none() && progress.halted {
+        progress.reason = reasons::HALTED;
+        progress.blocked_by = format!("every wave has passed, but {} nodes failed since", counts.failed);
+    } else if progress.current.is_none() && counts.settled == 0 {
+        progress.reason = reasons::PROGRESSING;
+        progress.blocked_by = "every wave has passed, but no node has settled".to_owned();
+    } else if progress.current.is_none() && busy > 0 {
+        progress.reason = reasons::PROGRESSING;
+        progress.blocked_by = format!("{busy} nodes that came later, or left the livepatch, are catching up");
+    }
+    progress
+}
+
+struct Judged {
+    state: WaveState,
+    settled_at: Option<Time>,
+    reason: &'static str,
+    blocked_by: String,
+    soak_until: Option<Timestamp>,
+}
+
+impl Judged {
+    fn state(state: WaveState) -> Self {
+        Self {
+            state,
+            settled_at: None,
+            reason: reasons::PROGRESSING,
+            blocked_by: String::new(),
+            soak_until: None,
+        }
+    }
+
+    fn running(blocked_by: String) -> Self {
+        Self {
+            blocked_by,
+            ..Self::state(WaveState::Running)
+        }
+    }
+}
+
+/// A wave whose predecessors have passed and in which nothing failed. `wave` is `None` for `rest`.
+fn judge(
+    name: &str,
+    wave: Option<&Wave>,
+    members: &BTreeMap<&str, &Standing>,
+    before: Option<&WaveStatus>,
+    promoted: bool,
+    now: Timestamp,
+) -> Judged {
+    let counts = count(members.values().copied());
+    let min_succeeded = wave.map_or_else(|| i32::from(counts.selected > 0), |wave| wave.min_succeeded);
+    if let Some(waiting_for) = unfinished(members, &counts) {
+        return Judged::running(waiting_for);
+    }
+    if counts.selected == 0 && wave.is_some() && !promoted {
+        return Judged {
+            reason: reasons::WAVE_EMPTY,
+            blocked_by: format!("wave {name} takes no node; promote it to go on without it"),
+            ..Judged::state(WaveState::Empty)
+        };
+    }
+    if counts.settled < min_succeeded && !promoted {
+        return Judged::running(format!(
+            "wave {name} has {} settled nodes and needs {min_succeeded}; promote it to go on all the same",
+            counts.settled
+        ));
+    }
+    let settled_at = before
+        .and_then(|status| status.settled_at.clone())
+        .map_or(now, |time| time.0);
+    let soak = SignedDuration::from_secs(wave.map_or(0, |wave| i64::from(wave.soak_seconds)));
+    let over = settled_at.checked_add(soak).unwrap_or(Timestamp::MAX);
+    let settled_at = Some(Time(settled_at));
+    if counts.settled > 0 && now < over {
+        return Judged {
+            settled_at,
+            reason: reasons::SOAKING,
+            blocked_by: format!("wave {name} soaks until {over:.0}"),
+            soak_until: Some(over),
+            ..Judged::state(WaveState::Soaking)
+        };
+    }
+    if wave.is_some_and(|wave| wave.then == Then::AwaitPromotion) && !promoted {
+        return Judged {
+            settled_at,
+            reason: reasons::AWAITING_PROMOTION,
+            blocked_by: format!("wave {name} awaits promotion (spec.control.promotedThrough)"),
+            ..Judged::state(WaveState::AwaitingPromotion)
+        };
+    }
+    Judged {
+        settled_at,
+        ..Judged::state(WaveState::Passed)
+    }
+}
+
+/// What a wave still waits for, if for anything. What is not known is not done.
+fn unfinished(members: &BTreeMap<&str, &Standing>, counts: &Counts) -> Option<String> {
+    let first = |wanted: &Standing| {
+        members
+            .iter()
+            .find(|(_, standing)| **standing == wanted)
+            .map_or("", |(node, _)| *node)
+    };
+    if counts.in_flight > 0 {
+        Some(format!(
+            "{} nodes are in flight, such as {}",
+            counts.in_flight,
+            first(&Standing::InFlight)
+        ))
+    } else if counts.pending > 0 {
+        Some(format!(
+            "{} nodes wait for a grant, such as {}",
+            counts.pending,
+            first(&Standing::Pending)
+        ))
+    } else if counts.unknown > 0 {
+        Some(format!(
+            "the agents of {} nodes have not reported on their boot, such as {}",
+            counts.unknown,
+            first(&Standing::Unknown)
+        ))
+    } else {
+        None
+    }
+}

@@ -1,0 +1,46 @@
+//! Reason codes of the fleet planner: the same word in condition, event, metric and log.
+
+/// Everything is in place.
+pub const COMPLETE: &str = "Complete";
+/// Grants are being given or carried out.
+pub const PROGRESSING: &str = "Progressing";
+/// The nodes of a wave have settled and are watched.
+pub const SOAKING: &str = "Soaking";
+/// A person has to promote the wave.
+pub const AWAITING_PROMOTION: &str = "AwaitingPromotion";
+/// The wave takes no node.
+pub const WAVE_EMPTY: &str = "WaveEmpty";
+/// A person paused the rollout.
+pub const PAUSED: &str = "Paused";
+/// A node failed.
+pub const HALTED: &str = "Halted";
+/// The selector matches no node.
+pub const NO_NODES: &str = "NoNodesSelected";
+/// The set asks for another revision by now.
+pub const SUPERSEDED: &str = "Superseded";
+/// The object is taken as it is written.
+pub const ACCEPTED: &str = "Accepted";
+/// The artefact is being read.
+pub const READING_ARTEFACT: &str = "ReadingArtefact";
+/// Another Cumulative set is on the node already.
+pub const SET_CONFLICT: &str = "SetConflict";
+/// A selector is no valid label selector.
+pub const INVALID_SELECTOR: &str = "InvalidSelector";
+/// The set is being deleted.
+pub const DELETING: &str = "Deleting";
+/// Nothing is wrong.
+pub const NO_FAILURE: &str = "NoFailure";
+/// Nothing is being done.
+pub const IDLE: &str = "Idle";
+/// A node with a grant became unreachable or not ready.
+pub const NODE_LOST: &str = "NodeLost";
+/// A node rebooted between its grant and the end of the soak.
+pub const NODE_REBOOTED: &str = "NodeRebooted";
+/// The kernel of a node gained a taint D, W or L between its grant and the end of the soak.
+pub const KERNEL_TAINTED: &str = "KernelTainted";
+/// A wave begins.
+pub const WAVE_STARTED: &str = "WaveStarted";
+/// A wave is done.
+pub const WAVE_PASSED: &str = "WavePassed";
+/// A node failed.
+pub const NODE_FAILED: &str = "NodeFailed";

@@ -1,0 +1,269 @@
+//! Where one node stands with one rollout.
+
+use super::reasons;
+use super::snapshot::{BundleView, ModuleView, NodeObject, NodeView, RolloutView};
+use jiff::{SignedDuration, Timestamp};
+use livepatch_crds::node::{Grant, GrantResult, GrantStatus, KernelIdentity};
+use livepatch_crds::set::Counts;
+
+/// Where a node stands. The states partition the selected nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It waits for a grant.
+    Pending,
+    /// It has a grant and has not settled.
+    InFlight,
+    /// The livepatch is effective, and the node was healthy for minReadySeconds since.
+    Settled,
+    /// It has a grant and failed, or was lost.
+    Failed {
+        /// A reason code: the agent's or one of [`reasons`].
+        reason: String,
+        /// What happened.
+        message: String,
+    },
+    /// The revision has no module for its kernel.
+    NotApplicable,
+    /// It has no grant and cannot be reached.
+    Unreachable,
+    /// A person holds it.
+    Held,
+    /// Its agent has not reported on this boot.
+    Unknown,
+}
+
+/// Counts nodes by where they stand.
+pub fn count<'a>(standings: impl IntoIterator<Item = &'a Standing>) -> Counts {
+    let mut counts = Counts::default();
+    for standing in standings {
+        counts.selected += 1;
+        *match standing {
+            Standing::Pending => &mut counts.pending,
+            Standing::InFlight => &mut counts.in_flight,
+            Standing::Settled => &mut counts.settled,
+            Standing::Failed { .. } => &mut counts.failed,
+            Standing::NotApplicable => &mut counts.not_applicable,
+            Standing::Unreachable => &mut counts.unreachable,
+            Standing::Held => &mut counts.held,
+            Standing::Unknown => &mut counts.unknown,
+        } += 1;
+    }
+    counts
+}
+
+/// What all nodes of a rollout are judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Yardstick<'a> {
+    /// UID of the set.
+    pub set_uid: &'a str,
+    /// The rollout; `None` if it has not been made yet.
+    pub rollout: Option<&'a RolloutView>,
+    /// What is known of the artefact.
+    pub bundle: &'a BundleView,
+    /// How long a node must be healthy after the livepatch took effect.
+    pub min_ready: SignedDuration,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// Where `node`, whose name is `name`, stands. `wave_passed` tells whether the wave in which it was granted is over: from
+/// then on a reboot is only a reboot.
+pub fn standing(name: &str, node: &NodeView, wave_passed: bool, by: &Yardstick<'_>) -> Standing {
+    let grant = current_grant(node, by).filter(|grant| !is_given_up(name, grant, by));
+    if let Some(failure) = grant.and_then(|grant| latched_failure(name, grant, by)) {
+        return failure;
+    }
+    if !node.ready {
+        return match grant {
+            Some(_) if !wave_passed => failed(reasons::NODE_LOST, "the node is not ready or cannot be reached"),
+            _ => Standing::Unreachable,
+        };
+    }
+    let Some(object) = report(node) else {
+        return match grant {
+            Some(grant) if !wave_passed && rebooted(node, grant) => reboot_failure(),
+            Some(_) => Standing::InFlight,
+            None => Standing::Unknown,
+        };
+    };
+    match grant {
+        Some(grant) => granted(node, object, grant, wave_passed, by),
+        None => ungranted(object, by),
+    }
+}
+
+/// A node that holds a grant of this rollout.
+fn granted(node: &NodeView, object: &NodeObject, grant: &Grant, wave_passed: bool, by: &Yardstick<'_>) -> Standing {
+    if !wave_passed {
+        if rebooted(node, grant) {
+            return reboot_failure();
+        }
+        let gained = gained_taints(&grant.kernel_taints, &object.status.kernel_taints);
+        if !gained.is_empty() {
+            return failed(
+                reasons::KERNEL_TAINTED,
+                &format!("the kernel gained the taint {gained} after the grant"),
+            );
+        }
+    }
+    if is_effective(object, grant) {
+        let since = node.effective_since.get(&(grant.rollout.clone(), grant.attempt));
+        let settled = since.is_some_and(|since| by.now.duration_since(*since) >= by.min_ready);
+        return if settled { Standing::Settled } else { Standing::InFlight };
+    }
+    match grant_status(object, grant) {
+        Some(status) if status.result == GrantResult::Failed && is_former_attempt(grant, by) => ungranted(object, by),
+        Some(status) if status.result == GrantResult::Failed => failed(&status.reason, &status.message),
+        _ => Standing::InFlight,
+    }
+}
+
+/// A node without a grant of this rollout.
+fn ungranted(object: &NodeObject, by: &Yardstick<'_>) -> Standing {
+    match coverage(by.bundle, &object.status.kernel) {
+        Coverage::Covered(module) if is_loaded(object, &module.build_id) => Standing::Settled,
+        Coverage::Covered(_) | Coverage::Unread if !object.spec.hold.is_empty() => Standing::Held,
+        Coverage::Covered(_) | Coverage::Unread => Standing::Pending,
+        Coverage::NotCovered => Standing::NotApplicable,
+    }
+}
+
+/// Whether an artefact has a module for a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coverage<'a> {
+    /// It has this one.
+    Covered(&'a ModuleView),
+    /// It has none.
+    NotCovered,
+    /// The artefact has not been read.
+    Unread,
+}
+
+/// The module of an artefact for a kernel: one that names the kernel's build id before one that does not.
+pub fn coverage<'a>(bundle: &'a BundleView, kernel: &KernelIdentity) -> Coverage<'a> {
+    let BundleView::Read(modules) = bundle else {
+        return Coverage::Unread;
+    };
+    let fits = |module: &&ModuleView| {
+        module.kernel_release == kernel.release
+            && module.architecture == kernel.architecture
+            && module.kernel_build_id.as_ref().is_none_or(|id| *id == kernel.build_id)
+    };
+    modules
+        .iter()
+        .filter(fits)
+        .max_by_key(|module| module.kernel_build_id.is_some())
+        .map_or(Coverage::NotCovered, Coverage::Covered)
+}
+
+/// The grant of this rollout on a node, if there.
+pub fn current_grant<'a>(node: &'a NodeView, by: &Yardstick<'_>) -> Option<&'a Grant> {
+    let grant = set_grant(node, by.set_uid)?;
+    by.rollout
+        .is_some_and(|rollout| rollout.name == grant.rollout)
+        .then_some(grant)
+}
+
+/// The grant of a set on a node, whatever its revision, if there.
+pub fn set_grant<'a>(node: &'a NodeView, set_uid: &str) -> Option<&'a Grant> {
+    own_object(node)?
+        .spec
+        .livepatches
+        .iter()
+        .find(|grant| grant.set.uid == set_uid)
+}
+
+/// The node's object, if it is of this node and not of one that had the same name.
+pub fn own_object(node: &NodeView) -> Option<&NodeObject> {
+    node.object
+        .as_ref()
+        .filter(|object| object.spec.node_uid == node.uid && !object.deleting)
+}
+
+/// The node's object, if its agent has reported on the boot that the node is in.
+pub fn report(node: &NodeView) -> Option<&NodeObject> {
+    own_object(node).filter(|object| !object.status.boot_id.is_empty() && object.status.boot_id == node.boot_id)
+}
+
+/// Whether the kernel runs the module of `grant`, on the kernel for which it was granted, as the agent reports.
+pub fn is_effective(object: &NodeObject, grant: &Grant) -> bool {
+    object.status.kernel.build_id == grant.module.kernel_build_id && is_loaded(object, &grant.module.build_id)
+}
+
+/// Whether a grant on a reporting node has come to no end yet.
+pub fn is_unresolved(object: &NodeObject, grant: &Grant) -> bool {
+    !is_effective(object, grant)
+        && grant_status(object, grant).is_none_or(|status| status.result != GrantResult::Failed)
+}
+
+fn is_loaded(object: &NodeObject, build_id: &str) -> bool {
+    !build_id.is_empty()
+        && object
+            .status
+            .loaded
+            .iter()
+            .any(|loaded| loaded.build_id == build_id && loaded.enabled && !loaded.transition)
+}
+
+fn grant_status<'a>(object: &'a NodeObject, grant: &Grant) -> Option<&'a GrantStatus> {
+    object.status.livepatches.iter().find(|status| {
+        status.set == grant.set.name && status.rollout == grant.rollout && status.attempt == grant.attempt
+    })
+}
+
+/// Whether a person asked for another attempt since the grant was given.
+fn is_former_attempt(grant: &Grant, by: &Yardstick<'_>) -> bool {
+    by.rollout
+        .is_some_and(|rollout| rollout.control.attempt > grant.attempt)
+}
+
+/// Whether a grant failed in a former attempt: the node may be granted anew.
+fn is_given_up(name: &str, grant: &Grant, by: &Yardstick<'_>) -> bool {
+    is_former_attempt(grant, by)
+        && by.rollout.is_some_and(|rollout| {
+            rollout
+                .status
+                .failures
+                .iter()
+                .any(|failure| failure.node == name && failure.attempt == grant.attempt)
+        })
+}
+
+/// A failure stays one, whatever the node looks like later, until a person raises the attempt.
+fn latched_failure(name: &str, grant: &Grant, by: &Yardstick<'_>) -> Option<Standing> {
+    let rollout = by.rollout?;
+    let attempt = rollout.control.attempt;
+    (grant.attempt == attempt)
+        .then(|| {
+            rollout
+                .status
+                .failures
+                .iter()
+                .find(|f| f.node == name && f.attempt == attempt)
+        })
+        .flatten()
+        .map(|failure| failed(&failure.reason, &failure.message))
+}
+
+fn rebooted(node: &NodeView, grant: &Grant) -> bool {
+    node.boot_id != grant.boot_id
+}
+
+fn reboot_failure() -> Standing {
+    failed(reasons::NODE_REBOOTED, "the node rebooted after the grant")
+}
+
+fn failed(reason: &str, message: &str) -> Standing {
+    Standing::Failed {
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+/// The taints that tell of a crash (D), a warning (W) or a lockup (L) and were not there before.
+fn gained_taints(before: &str, now: &str) -> String {
+    ['D', 'W', 'L']
+        .into_iter()
+        .filter(|taint| now.contains(*taint) && !before.contains(*taint))
+        .collect()
+}

@@ -1,0 +1,138 @@
+//! Which nodes a set selects, and which wave each of them is in.
+
+use super::snapshot::NodeView;
+use kube::core::{ParseExpressionError, SelectorExt};
+use livepatch_crds::NodeSelector;
+use livepatch_crds::concurrency::percent_of;
+use livepatch_crds::set::Wave;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+
+/// The nodes that a set selects, by name.
+pub type Selected<'a> = BTreeMap<&'a str, &'a NodeView>;
+
+/// The nodes that `selector` matches.
+///
+/// # Errors
+/// The selector is no valid label selector.
+pub fn select<'a>(
+    selector: &NodeSelector,
+    nodes: &'a BTreeMap<String, NodeView>,
+) -> Result<Selected<'a>, ParseExpressionError> {
+    let selector = selector.compile()?;
+    Ok(nodes
+        .iter()
+        .filter(|(_, node)| selector.matches(&node.labels))
+        .map(|(name, node)| (name.as_str(), node))
+        .collect())
+}
+
+/// The index of each node's wave. Nodes that no named wave takes are in the wave `rest`, whose index is `waves.len()`.
+///
+/// # Errors
+/// The selector of a wave is no valid label selector.
+pub fn assign<'a>(
+    waves: &[Wave],
+    selected: &Selected<'a>,
+    set_uid: &str,
+) -> Result<BTreeMap<&'a str, usize>, ParseExpressionError> {
+    let mut left: Vec<(&'a str, &NodeView)> = selected.iter().map(|(name, node)| (*name, *node)).collect();
+    left.sort_by_key(|(_, node)| place(set_uid, &node.uid));
+    let mut assigned = BTreeMap::new();
+    for (index, wave) in waves.iter().enumerate() {
+        if let Some(selector) = &wave.node_selector {
+            let selector = selector.compile()?;
+            left.retain(|(name, node)| {
+                let taken = selector.matches(&node.labels);
+                if taken {
+                    assigned.insert(*name, index);
+                }
+                !taken
+            });
+        } else {
+            let percent = wave
+                .percent
+                .and_then(|percent| usize::try_from(percent).ok())
+                .unwrap_or(0);
+            let share = percent_of(percent, selected.len()).min(left.len());
+            assigned.extend(left.drain(..share).map(|(name, _)| (name, index)));
+        }
+    }
+    assigned.extend(left.into_iter().map(|(name, _)| (name, waves.len())));
+    Ok(assigned)
+}
+
+/// The place of a node in the order in which a set serves nodes: stable, different for each set, and without regard to
+/// names, so that neighbours in a rack are not served together.
+pub fn place(set_uid: &str, node_uid: &str) -> [u8; 32] {
+    Sha256::new()
+        .chain_update(set_uid)
+        .chain_update([0])
+        .chain_update(node_uid)
+        .finalize()
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn fleet(size: usize) -> BTreeMap<String, NodeView> {
+        (0..size)
+            .map(|n| {
+                let labels = BTreeMap::from([("index".to_owned(), n.to_string()), ("odd".into(), (n % 2).to_string())]);
+                (
+                    format!("node-{n}"),
+                    NodeView {
+                        uid: format!("uid-{n}"),
+                        labels,
+                        ..NodeView::default()
+                    },
+                )
+            })
+            .collect()
+    }
+
+    fn waves(yaml: &str) -> Vec<Wave> {
+        serde_saphyr::from_str(yaml).unwrap()
+    }
+
+    #[test]
+    fn a_node_is_in_the_first_wave_that_takes_it() {
+        let nodes = fleet(4);
+        let selected = select(&NodeSelector::default(), &nodes).unwrap();
+        let waves = waves(
+            "[{name: one, nodeSelector: {matchLabels: {index: '3'}}}, {name: odd, nodeSelector: {matchLabels: {odd: '1'}}}]",
+        );
+        let assigned = assign(&waves, &selected, "set").unwrap();
+        assert_eq!(
+            assigned,
+            BTreeMap::from([("node-3", 0), ("node-1", 1), ("node-0", 2), ("node-2", 2)])
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn every_selected_node_is_in_exactly_one_wave(size in 0usize..60, percent in 1i32..=100) {
+            let nodes = fleet(size);
+            let selected = select(&NodeSelector::default(), &nodes).unwrap();
+            let waves = waves(&format!("[{{name: part, percent: {percent}}}]"));
+            let assigned = assign(&waves, &selected, "set").unwrap();
+            prop_assert_eq!(assigned.len(), size);
+            let part = assigned.values().filter(|wave| **wave == 0).count();
+            prop_assert_eq!(part, percent_of(usize::try_from(percent).unwrap(), size));
+        }
+
+        #[test]
+        fn a_node_that_leaves_moves_at_most_one_other(size in 2usize..60, percent in 1i32..100, gone in 0usize..60) {
+            let nodes = fleet(size);
+            let mut fewer = nodes.clone();
+            fewer.remove(&format!("node-{}", gone % size));
+            let waves = waves(&format!("[{{name: part, percent: {percent}}}]"));
+            let before = assign(&waves, &select(&NodeSelector::default(), &nodes).unwrap(), "set").unwrap();
+            let after = assign(&waves, &select(&NodeSelector::default(), &fewer).unwrap(), "set").unwrap();
+            prop_assert!(after.iter().filter(|(name, wave)| before[*name] != **wave).count() <= 1);
+        }
+    }
+}
