@@ -14,7 +14,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::json;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 
 use crate::certs::{self, Authority, Pair};
 use crate::diagnostics;
@@ -30,8 +31,12 @@ pub const KUBERNETES_SERVICE: &str = "10.0.0.1";
 /// How long a component may take to be ready: 1.3 s on an idle machine, far more beside a build.
 const READY: Duration = Duration::from_mins(2);
 
+/// Below the folder of a control plane.
+const AUDIT_LOG: &str = "logs/audit.log";
+
 /// What to start and how.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own, named where it is set")]
 pub struct Options {
     /// Name of the data folder; `plane` if empty.
     pub name: String,
@@ -42,6 +47,8 @@ pub struct Options {
     pub scheduler: bool,
     /// Let the API server resolve node names that [`ControlPlane::set_host`] gives; needs a mount namespace of its own.
     pub node_names: bool,
+    /// Note every request, for [`ControlPlane::requests`].
+    pub audit: bool,
     /// More flags for kube-apiserver; a later flag wins over an earlier one.
     pub apiserver_flags: Vec<String>,
     /// More flags for kube-controller-manager.
@@ -282,6 +289,20 @@ impl ControlPlane {
         flag(&mut command, "service-account-signing-key-file", token_key);
         flag(&mut command, "kubelet-client-certificate", &kubelet_client.certificate);
         flag(&mut command, "kubelet-client-key", &kubelet_client.key);
+        if self.options.audit {
+            let policy = json!({
+                "apiVersion": "audit.k8s.io/v1",
+                "kind": "Policy",
+                "omitStages": ["RequestReceived", "ResponseStarted"],
+                "rules": [{ "level": "Metadata" }],
+            });
+            flag(
+                &mut command,
+                "audit-policy-file",
+                &self.folder.write("audit-policy.json", policy.to_string())?,
+            );
+            flag(&mut command, "audit-log-path", &self.folder.path().join(AUDIT_LOG));
+        }
         // Where the server would otherwise write a certificate of its own.
         flag(&mut command, "cert-dir", &self.folder.subfolder("apiserver")?);
         command.args(&self.options.apiserver_flags);
@@ -423,7 +444,7 @@ impl ControlPlane {
         certificate_kubeconfig(self.folder.path(), name, self.port.number(), &pair)
     }
 
-    fn write_kubeconfig(&self, name: &str, user: &serde_json::Value) -> Result<PathBuf> {
+    fn write_kubeconfig(&self, name: &str, user: &Value) -> Result<PathBuf> {
         write_kubeconfig(self.folder.path(), name, self.port.number(), user)
     }
 
@@ -457,6 +478,34 @@ impl ControlPlane {
             process.stop(grace)?;
         }
         Ok(())
+    }
+
+    /// Lets the API server hang: connections stay open and nothing is answered, as in a network partition, until
+    /// [`Self::resume_apiserver`].
+    pub fn pause_apiserver(&self) -> Result<()> {
+        self.signal_apiserver(Signal::SIGSTOP)
+    }
+
+    /// Ends what [`Self::pause_apiserver`] began.
+    pub fn resume_apiserver(&self) -> Result<()> {
+        self.signal_apiserver(Signal::SIGCONT)
+    }
+
+    fn signal_apiserver(&self, signal: Signal) -> Result<()> {
+        let running = self.apiserver.lock().unwrap_or_else(PoisonError::into_inner);
+        running.as_ref().context("the API server does not run")?.signal(signal)
+    }
+
+    /// The requests that were answered so far, as audit events (`audit.k8s.io/v1`, level Metadata). Needs
+    /// [`Options::audit`].
+    pub fn requests(&self) -> Result<Vec<Value>> {
+        let path = self.folder.path().join(AUDIT_LOG);
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        // The last line may be half written.
+        Ok(text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect())
     }
 
     /// The process ids of its components.
@@ -498,7 +547,7 @@ fn certificate_kubeconfig(folder: &Path, name: &str, port: u16, pair: &Pair) -> 
     )
 }
 
-fn write_kubeconfig(folder: &Path, name: &str, port: u16, user: &serde_json::Value) -> Result<PathBuf> {
+fn write_kubeconfig(folder: &Path, name: &str, port: u16, user: &Value) -> Result<PathBuf> {
     let cluster = json!({
         "server": format!("https://{}:{port}", Ipv4Addr::LOCALHOST),
         "certificate-authority": folder.join("pki/ca.crt"),
@@ -509,7 +558,7 @@ fn write_kubeconfig(folder: &Path, name: &str, port: u16, user: &serde_json::Val
 }
 
 /// A kubeconfig file of one cluster and one user. JSON, which is YAML.
-fn kubeconfig(cluster: &serde_json::Value, user: &serde_json::Value) -> String {
+fn kubeconfig(cluster: &Value, user: &Value) -> String {
     json!({
         "apiVersion": "v1",
         "kind": "Config",

@@ -50,49 +50,57 @@ impl Registry {
     /// Starts one and waits until it answers.
     pub fn start(options: Options) -> Result<Self> {
         let program = components::registry()?;
-        progress::step("start a registry", || {
-            let folder = Arc::new(Folder::create("registry")?);
-            let port = Port::reserve()?;
-            let mut config = json!({
-                "version": "0.1",
-                "log": { "level": "info", "accesslog": { "disabled": false } },
-                "storage": {
-                    "filesystem": { "rootdirectory": folder.subfolder("storage")? },
-                    "delete": { "enabled": true },
-                },
-                "http": { "addr": format!("127.0.0.1:{}", port.number()) },
-            });
-            if options.password {
-                let path = folder.write("htpasswd", HTPASSWD)?;
-                config["auth"] = json!({ "htpasswd": { "realm": "rig", "path": path } });
-            }
-            let mut authority = None;
-            if options.tls {
-                let signer = Authority::create(&folder.subfolder("pki")?, "ca")?;
-                let pair = signer.server("registry", &["127.0.0.1", HOST_SEEN_FROM_VM, "localhost"])?;
-                config["http"]["tls"] = json!({ "certificate": pair.certificate, "key": pair.key });
-                authority = Some(signer);
-            }
-            let mut client = http::Client::new(authority.as_ref().map(Authority::pem), Duration::from_mins(1))?;
-            if options.password {
-                client = client.with_password(USER, PASSWORD);
-            }
-            // JSON, which is YAML.
-            let config = folder.write("config.yml", config.to_string())?;
-            let mut command = Command::new(program);
-            command.arg("serve").arg(config).env("OTEL_TRACES_EXPORTER", "none");
-            let process = Process::start("registry", &command, &folder.path().join("registry.log"))?;
-            let mut registry = Self {
-                process,
-                port,
-                client,
-                authority,
-                options,
-                folder,
-            };
-            registry.wait_ready()?;
-            Ok(registry)
-        })
+        let folder = Arc::new(Folder::create("registry")?);
+        let started = progress::step("start a registry", || {
+            Self::start_in(Arc::clone(&folder), program, options)
+        });
+        if started.is_err() {
+            folder.keep();
+        }
+        started
+    }
+
+    fn start_in(folder: Arc<Folder>, program: PathBuf, options: Options) -> Result<Self> {
+        let port = Port::reserve()?;
+        let mut config = json!({
+            "version": "0.1",
+            "log": { "level": "info", "accesslog": { "disabled": false } },
+            "storage": {
+                "filesystem": { "rootdirectory": folder.subfolder("storage")? },
+                "delete": { "enabled": true },
+            },
+            "http": { "addr": format!("127.0.0.1:{}", port.number()) },
+        });
+        if options.password {
+            let path = folder.write("htpasswd", HTPASSWD)?;
+            config["auth"] = json!({ "htpasswd": { "realm": "rig", "path": path } });
+        }
+        let mut authority = None;
+        if options.tls {
+            let signer = Authority::create(&folder.subfolder("pki")?, "ca")?;
+            let pair = signer.server("registry", &["127.0.0.1", HOST_SEEN_FROM_VM, "localhost"])?;
+            config["http"]["tls"] = json!({ "certificate": pair.certificate, "key": pair.key });
+            authority = Some(signer);
+        }
+        let mut client = http::Client::new(authority.as_ref().map(Authority::pem), Duration::from_mins(1))?;
+        if options.password {
+            client = client.with_password(USER, PASSWORD);
+        }
+        // JSON, which is YAML.
+        let config = folder.write("config.yml", config.to_string())?;
+        let mut command = Command::new(program);
+        command.arg("serve").arg(config).env("OTEL_TRACES_EXPORTER", "none");
+        let process = Process::start("registry", &command, &folder.path().join("registry.log"))?;
+        let mut registry = Self {
+            process,
+            port,
+            client,
+            authority,
+            options,
+            folder,
+        };
+        registry.wait_ready()?;
+        Ok(registry)
     }
 
     fn wait_ready(&mut self) -> Result<()> {

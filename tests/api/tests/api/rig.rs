@@ -1,12 +1,16 @@
 //! The rig itself: a control plane is a real one, its identities are told apart, and it leaves nothing behind.
 
+use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::Duration;
+use std::{env, fs, thread};
 
 use livepatch_rig::control_plane::{ControlPlane, Options};
+use livepatch_rig::progress::{Waited, wait_for};
 use livepatch_tests_api::Space;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const NODE: &str = r#"{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "NAME"}}"#;
 
@@ -40,6 +44,86 @@ fn a_control_plane_leaves_nothing_behind() {
     assert!(processes.iter().all(|process| !process.exists()));
     assert!(!folder.exists());
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+}
+
+/// Set in the environment of the process that is to be killed.
+const VICTIM: &str = "LIVEPATCH_RIG_VICTIM";
+
+#[test]
+fn a_test_process_that_is_killed_leaves_nothing_behind() {
+    if env::var_os(VICTIM).is_some() {
+        let plane = ControlPlane::start(Options {
+            name: "victim".to_owned(),
+            ..Options::full()
+        })
+        .unwrap();
+        let state = json!({ "processes": plane.process_ids(), "folder": plane.folder().path() });
+        println!("\n{VICTIM}{state}");
+        thread::sleep(Duration::from_mins(1));
+        return;
+    }
+    let own_name = thread::current().name().unwrap().to_owned();
+    let mut victim = Command::new(env::current_exe().unwrap())
+        .args(["--exact", &own_name, "--nocapture"])
+        .env(VICTIM, "yes")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(victim.stdout.take().unwrap()).lines();
+    let state = lines
+        .map(Result::unwrap)
+        .find_map(|line| line.strip_prefix(VICTIM).map(str::to_owned))
+        .unwrap();
+    let state: Value = serde_json::from_str(&state).unwrap();
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+
+    let folder = PathBuf::from(state["folder"].as_str().unwrap());
+    let processes = state["processes"].as_array().unwrap();
+    assert_eq!(processes.len(), 4);
+    wait_for("its processes and its folder to go", Duration::from_secs(20), || {
+        let running: Vec<&Value> = processes.iter().filter(|id| is_running(id)).collect();
+        Ok(if running.is_empty() && !folder.exists() {
+            Waited::Ready(())
+        } else {
+            Waited::NotYet(format!("running: {running:?}, folder there: {}", folder.exists()))
+        })
+    })
+    .unwrap();
+}
+
+/// A zombie does not run: whoever adopted it has not looked yet.
+fn is_running(id: &Value) -> bool {
+    let status = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    status.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+#[test]
+fn requests_can_be_counted() {
+    let options = Options {
+        name: "counted".to_owned(),
+        audit: true,
+        ..Options::api_only()
+    };
+    let plane = ControlPlane::start(options).unwrap();
+    plane.admin().run(&["create", "namespace", "counted"]).unwrap();
+    let writes = || {
+        let requests = plane.requests().unwrap();
+        requests
+            .iter()
+            .filter(|one| one["verb"] == "create" && one["objectRef"]["name"] == "counted")
+            .map(|one| one["user"]["username"].clone())
+            .collect::<Vec<_>>()
+    };
+    wait_for("the audit log", Duration::from_secs(10), || {
+        Ok(if writes().is_empty() {
+            Waited::NotYet("nothing".to_owned())
+        } else {
+            Waited::Ready(())
+        })
+    })
+    .unwrap();
+    assert_eq!(writes(), ["admin"]);
 }
 
 #[test]
