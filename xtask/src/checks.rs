@@ -43,7 +43,7 @@ fn lints() -> Result<()> {
 
 fn generated_files() -> Result<()> {
     ensure!(
-        generate::is_current(),
+        generate::is_current()?,
         "run `cargo xtask generate` and commit what it writes"
     );
     Ok(())

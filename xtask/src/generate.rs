@@ -10,6 +10,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use livepatch_rig::progress;
 
+use crate::definitions;
+
 /// What to do with what was generated.
 #[derive(Debug, Args)]
 pub struct Options {
@@ -22,29 +24,29 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Generated {
     /// Relative to the workspace.
-    pub path: &'static str,
+    pub path: String,
     /// What it must hold.
     pub content: String,
 }
 
 /// All generated files.
-fn generated() -> Vec<Generated> {
-    Vec::new()
+fn generated() -> Result<Vec<Generated>> {
+    definitions::files()
 }
 
-/// Writes or compares all of them.
+/// Writes those that are not what they would be, or compares all.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let workspace = crate::workspace();
-    let files = generated();
     if options.check {
-        return Ok(if is_current() {
+        return Ok(if is_current()? {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
         });
     }
-    for file in &files {
-        let path = workspace.join(file.path);
+    let files = generated()?;
+    for file in stale(&workspace, &files) {
+        let path = workspace.join(&file.path);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
         }
@@ -55,9 +57,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 }
 
 /// Whether every generated file is what it would be; says which is not.
-pub fn is_current() -> bool {
+pub fn is_current() -> Result<bool> {
     let workspace = crate::workspace();
-    let files = generated();
+    let files = generated()?;
     let stale = stale(&workspace, &files);
     for file in &stale {
         let difference = difference(&workspace, file);
@@ -66,20 +68,20 @@ pub fn is_current() -> bool {
             file.path
         ));
     }
-    stale.is_empty()
+    Ok(stale.is_empty())
 }
 
 /// The files whose content differs or that are missing.
 fn stale<'files>(workspace: &Path, files: &'files [Generated]) -> Vec<&'files Generated> {
     files
         .iter()
-        .filter(|file| fs::read_to_string(workspace.join(file.path)).map_or(true, |content| content != file.content))
+        .filter(|file| fs::read_to_string(workspace.join(&file.path)).map_or(true, |content| content != file.content))
         .collect()
 }
 
 /// The first line that differs.
 fn difference(workspace: &Path, file: &Generated) -> String {
-    let Ok(content) = fs::read_to_string(workspace.join(file.path)) else {
+    let Ok(content) = fs::read_to_string(workspace.join(&file.path)) else {
         return ": it cannot be read".to_owned();
     };
     let lines = content.lines().chain([""]).zip(file.content.lines().chain([""]));
@@ -97,8 +99,8 @@ mod tests {
     #[test]
     fn a_changed_or_missing_file_is_stale() {
         let workspace = tempfile::tempdir().unwrap();
-        let file = |path, content: &str| Generated {
-            path,
+        let file = |path: &str, content: &str| Generated {
+            path: path.to_owned(),
             content: content.to_owned(),
         };
         fs::write(workspace.path().join("same"), "one\ntwo\n").unwrap();
@@ -108,7 +110,7 @@ mod tests {
             file("changed", "one\ntwo\n"),
             file("missing", ""),
         ];
-        let stale: Vec<&str> = stale(workspace.path(), &files).iter().map(|file| file.path).collect();
+        let stale: Vec<&str> = stale(workspace.path(), &files).iter().map(|file| file.path.as_str()).collect();
         assert_eq!(stale, ["changed", "missing"]);
         assert_eq!(difference(workspace.path(), &files[1]), ", line 2:\n- three\n+ two");
     }

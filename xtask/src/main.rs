@@ -1,6 +1,7 @@
 //! Developer commands: demo, test, generate. `cargo xtask COMMAND`.
 
 mod checks;
+mod definitions;
 mod demo;
 mod generate;
 mod test;
