@@ -3,10 +3,13 @@
 //! Does IO. Everything listens on the loopback address, which virtual machines reach as 10.0.2.2. Several may run at
 //! once. Dropping one ends its processes and removes its data, unless the drop happens in a panic.
 
+mod commands;
+mod identities;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,8 +18,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use self::identities::certificate_kubeconfig;
 use crate::certs::{self, Authority, Pair};
 use crate::diagnostics;
 use crate::host::{Folder, Port, Process};
@@ -36,7 +40,10 @@ const AUDIT_LOG: &str = "logs/audit.log";
 
 /// What to start and how.
 #[derive(Debug, Clone, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own, named where it is set")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own, named where it is set"
+)]
 pub struct Options {
     /// Name of the data folder; `plane` if empty.
     pub name: String,
@@ -231,129 +238,6 @@ impl ControlPlane {
         }
     }
 
-    fn apiserver_command(&self) -> Result<Command> {
-        let program = self.programs.join("kube-apiserver");
-        let mut command = if self.options.node_names {
-            // Names of nodes are known to this process alone: in its mount namespace /etc/hosts is the file that
-            // `set_host` writes.
-            let mut command = Command::new("unshare");
-            if !nix::unistd::geteuid().is_root() {
-                command.arg("--map-root-user");
-            }
-            command
-                .args([
-                    "--mount",
-                    "sh",
-                    "-c",
-                    r#"mount --bind "$1" /etc/hosts && shift && exec "$@""#,
-                    "sh",
-                ])
-                .arg(&self.files.hosts)
-                .arg(program);
-            command
-        } else {
-            Command::new(program)
-        };
-        let Files {
-            hosts: _,
-            token_key,
-            token_public,
-            serving,
-            kubelet_client,
-        } = &self.files;
-        let flag = |command: &mut Command, name: &str, path: &Path| {
-            command.arg(format!("--{name}")).arg(path);
-        };
-        command
-            .arg(format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_port.number()))
-            .arg(format!("--secure-port={}", self.port.number()))
-            .args([
-                "--bind-address=127.0.0.1",
-                &format!("--advertise-address={HOST_SEEN_FROM_VM}"),
-            ])
-            .args([
-                "--authorization-mode=Node,RBAC",
-                "--enable-admission-plugins=NodeRestriction",
-            ])
-            .args([
-                "--allow-privileged",
-                "--service-cluster-ip-range=10.0.0.0/24",
-                "--endpoint-reconciler-type=none",
-            ])
-            .arg("--service-account-issuer=https://kubernetes.default.svc.cluster.local")
-            .arg("--kubelet-preferred-address-types=Hostname,InternalIP");
-        flag(&mut command, "client-ca-file", &self.folder.path().join("pki/ca.crt"));
-        flag(&mut command, "tls-cert-file", &serving.certificate);
-        flag(&mut command, "tls-private-key-file", &serving.key);
-        flag(&mut command, "service-account-key-file", token_public);
-        flag(&mut command, "service-account-signing-key-file", token_key);
-        flag(&mut command, "kubelet-client-certificate", &kubelet_client.certificate);
-        flag(&mut command, "kubelet-client-key", &kubelet_client.key);
-        if self.options.audit {
-            let policy = json!({
-                "apiVersion": "audit.k8s.io/v1",
-                "kind": "Policy",
-                "omitStages": ["RequestReceived", "ResponseStarted"],
-                "rules": [{ "level": "Metadata" }],
-            });
-            flag(
-                &mut command,
-                "audit-policy-file",
-                &self.folder.write("audit-policy.json", policy.to_string())?,
-            );
-            flag(&mut command, "audit-log-path", &self.folder.path().join(AUDIT_LOG));
-        }
-        // Where the server would otherwise write a certificate of its own.
-        flag(&mut command, "cert-dir", &self.folder.subfolder("apiserver")?);
-        command.args(&self.options.apiserver_flags);
-        Ok(command)
-    }
-
-    fn start_controllers(&mut self) -> Result<()> {
-        let user = "system:kube-controller-manager";
-        let kubeconfig = self.user_kubeconfig("kube-controller-manager", user, None)?;
-        let port = Port::reserve()?;
-        let mut command = Command::new(self.programs.join("kube-controller-manager"));
-        for name in ["kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig"] {
-            command.arg(format!("--{name}")).arg(&kubeconfig);
-        }
-        command
-            .args(["--bind-address=127.0.0.1", &format!("--secure-port={}", port.number())])
-            .args(["--leader-elect=false", "--use-service-account-credentials"])
-            .arg("--root-ca-file")
-            .arg(self.folder.path().join("pki/ca.crt"))
-            .arg("--service-account-private-key-file")
-            .arg(&self.files.token_key)
-            .arg("--cert-dir")
-            .arg(self.folder.subfolder("controllers")?)
-            .args(&self.options.controller_flags);
-        let process = self.process("kube-controller-manager", &command)?;
-        self.others.push(process);
-        self.ports.push(port);
-        Ok(())
-    }
-
-    fn start_scheduler(&mut self) -> Result<()> {
-        let kubeconfig = self.user_kubeconfig("kube-scheduler", "system:kube-scheduler", None)?;
-        let port = Port::reserve()?;
-        let mut command = Command::new(self.programs.join("kube-scheduler"));
-        for name in ["kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig"] {
-            command.arg(format!("--{name}")).arg(&kubeconfig);
-        }
-        command
-            .args([
-                "--bind-address=127.0.0.1",
-                &format!("--secure-port={}", port.number()),
-                "--leader-elect=false",
-            ])
-            .arg("--cert-dir")
-            .arg(self.folder.subfolder("scheduler")?);
-        let process = self.process("kube-scheduler", &command)?;
-        self.others.push(process);
-        self.ports.push(port);
-        Ok(())
-    }
-
     fn process(&self, name: &str, command: &Command) -> Result<Process> {
         Process::start(name, command, &self.folder.path().join(format!("logs/{name}.log")))
     }
@@ -386,66 +270,6 @@ impl ControlPlane {
     /// kubectl as a member of system:masters. Such a user is exempt from API priority and fairness.
     pub fn admin(&self) -> &Kubectl {
         &self.admin
-    }
-
-    /// kubectl as a user by client certificate. `name` names its files.
-    pub fn user(&self, name: &str, user: &str, group: Option<&str>) -> Result<Kubectl> {
-        Ok(Kubectl::new(&self.programs, &self.user_kubeconfig(name, user, group)?))
-    }
-
-    /// kubectl as the kubelet of a node: `system:node:NODE` in group `system:nodes`.
-    pub fn node(&self, node: &str) -> Result<Kubectl> {
-        self.user(
-            &format!("node-{node}"),
-            &format!("system:node:{node}"),
-            Some("system:nodes"),
-        )
-    }
-
-    /// A kubeconfig for a node's kubelet, to be put into its virtual machine: it holds its certificates and names the
-    /// API server as the machine sees it.
-    pub fn node_kubeconfig(&self, node: &str) -> Result<String> {
-        let pair = self.authority.client(
-            &format!("kubelet-{node}"),
-            &format!("system:node:{node}"),
-            Some("system:nodes"),
-        )?;
-        let read = |path: &Path| fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
-        let user = json!({
-            "client-certificate-data": base64(read(&pair.certificate)?.as_bytes()),
-            "client-key-data": base64(read(&pair.key)?.as_bytes()),
-        });
-        let cluster = json!({
-            "server": format!("https://{HOST_SEEN_FROM_VM}:{}", self.port.number()),
-            "certificate-authority-data": base64(self.authority.pem().as_bytes()),
-        });
-        Ok(kubeconfig(&cluster, &user))
-    }
-
-    /// kubectl with a bearer token.
-    pub fn with_token(&self, name: &str, token: &str) -> Result<Kubectl> {
-        let path = self.write_kubeconfig(name, &json!({ "token": token }))?;
-        Ok(Kubectl::new(&self.programs, &path))
-    }
-
-    /// A token of a service account, bound to a pod if one is named; such a token carries its node's name.
-    pub fn token(&self, namespace: &str, account: &str, pod: Option<&str>) -> Result<String> {
-        let namespace = format!("--namespace={namespace}");
-        let mut arguments = vec!["create", "token", account, &namespace, "--duration=2h"];
-        let bound = pod.map(|pod| format!("--bound-object-name={pod}"));
-        if let Some(bound) = &bound {
-            arguments.extend(["--bound-object-kind=Pod", bound]);
-        }
-        Ok(self.admin.run(&arguments)?.trim().to_owned())
-    }
-
-    fn user_kubeconfig(&self, name: &str, user: &str, group: Option<&str>) -> Result<PathBuf> {
-        let pair = self.authority.client(name, user, group)?;
-        certificate_kubeconfig(self.folder.path(), name, self.port.number(), &pair)
-    }
-
-    fn write_kubeconfig(&self, name: &str, user: &Value) -> Result<PathBuf> {
-        write_kubeconfig(self.folder.path(), name, self.port.number(), user)
     }
 
     /// Gives a host name an address in the eyes of the API server, for `kubectl logs` and `exec` on a node. Needs
@@ -535,77 +359,5 @@ impl Drop for ControlPlane {
         // Without its etcd an API server hangs in its shutdown and holds its port, so it goes first.
         self.apiserver.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.etcd.take();
-    }
-}
-
-fn certificate_kubeconfig(folder: &Path, name: &str, port: u16, pair: &Pair) -> Result<PathBuf> {
-    write_kubeconfig(
-        folder,
-        name,
-        port,
-        &json!({ "client-certificate": pair.certificate, "client-key": pair.key }),
-    )
-}
-
-fn write_kubeconfig(folder: &Path, name: &str, port: u16, user: &Value) -> Result<PathBuf> {
-    let cluster = json!({
-        "server": format!("https://{}:{port}", Ipv4Addr::LOCALHOST),
-        "certificate-authority": folder.join("pki/ca.crt"),
-    });
-    let path = folder.join("kubeconfig").join(name);
-    fs::write(&path, kubeconfig(&cluster, user)).with_context(|| format!("write {}", path.display()))?;
-    Ok(path)
-}
-
-/// A kubeconfig file of one cluster and one user. JSON, which is YAML.
-fn kubeconfig(cluster: &Value, user: &Value) -> String {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{ "name": "rig", "cluster": cluster }],
-        "users": [{ "name": "rig", "user": user }],
-        "contexts": [{ "name": "rig", "context": { "cluster": "rig", "user": "rig" } }],
-        "current-context": "rig",
-    })
-    .to_string()
-}
-
-/// Standard base64 with padding, as kubeconfig files and HTTP's basic authentication want it.
-pub(crate) fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let mut group = [0_u8; 4];
-        group[1..=chunk.len()].copy_from_slice(chunk);
-        let bits = u32::from_be_bytes(group);
-        for position in 0..4 {
-            if position <= chunk.len() {
-                let digit = (bits >> (18 - 6 * position)) & 63;
-                text.push(char::from(DIGITS[digit as usize]));
-            } else {
-                text.push('=');
-            }
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_follows_the_vectors_of_rfc_4648() {
-        let vectors = [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("foobar", "Zm9vYmFy"),
-        ];
-        for (plain, encoded) in vectors {
-            assert_eq!(base64(plain.as_bytes()), encoded);
-        }
     }
 }

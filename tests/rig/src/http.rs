@@ -65,7 +65,7 @@ impl Client {
     /// The same client, telling a user and a password with every request.
     #[must_use]
     pub fn with_password(mut self, user: &str, password: &str) -> Self {
-        let pair = crate::control_plane::base64(format!("{user}:{password}").as_bytes());
+        let pair = crate::base64::encode(format!("{user}:{password}").as_bytes());
         self.authorization = Some(format!("Basic {pair}"));
         self
     }

@@ -13,10 +13,10 @@ use serde_json::json;
 use ureq::http::Method;
 
 use crate::certs::Authority;
-use crate::control_plane::{HOST_SEEN_FROM_VM, base64};
+use crate::control_plane::HOST_SEEN_FROM_VM;
 use crate::host::{Folder, Port, Process};
 use crate::image::{Blob, Image};
-use crate::{components, http, progress};
+use crate::{base64, components, http, progress};
 
 /// The only user of a registry that asks for a password.
 pub const USER: &str = "tester";
@@ -138,7 +138,7 @@ impl Registry {
 
     /// A `config.json` as `docker login` writes it, with the password for both of the registry's names.
     pub fn docker_config(&self) -> String {
-        let entry = json!({ "auth": base64(format!("{USER}:{PASSWORD}").as_bytes()) });
+        let entry = json!({ "auth": base64::encode(format!("{USER}:{PASSWORD}").as_bytes()) });
         json!({ "auths": { self.host(): entry, self.host_seen_from_vm(): entry } }).to_string()
     }
 
