@@ -110,7 +110,10 @@ mod tests {
             file("changed", "one\ntwo\n"),
             file("missing", ""),
         ];
-        let stale: Vec<&str> = stale(workspace.path(), &files).iter().map(|file| file.path.as_str()).collect();
+        let stale: Vec<&str> = stale(workspace.path(), &files)
+            .iter()
+            .map(|file| file.path.as_str())
+            .collect();
         assert_eq!(stale, ["changed", "missing"]);
         assert_eq!(difference(workspace.path(), &files[1]), ", line 2:\n- three\n+ two");
     }
