@@ -29,7 +29,7 @@ pub fn build(name: &str, module: &Path, ldflags: &str, links: &[&str]) -> Result
         }
         progress::run(
             go().current_dir(module)
-                .args(["build", "-trimpath", "-ldflags", ldflags, "-o"])
+                .args(["build", "-trimpath", "-buildvcs=false", "-ldflags", ldflags, "-o"])
                 .arg(folder.join(name))
                 .arg("."),
         )

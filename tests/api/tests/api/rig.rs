@@ -8,6 +8,7 @@ use std::time::Duration;
 use std::{env, fs, thread};
 
 use livepatch_rig::control_plane::{ControlPlane, Options};
+use livepatch_rig::helm::Helm;
 use livepatch_rig::progress::{Waited, wait_for};
 use livepatch_tests_api::Space;
 use serde_json::{Value, json};
@@ -124,6 +125,29 @@ fn requests_can_be_counted() {
     })
     .unwrap();
     assert_eq!(writes(), ["admin"]);
+}
+
+#[test]
+fn helm_installs_and_uninstalls_a_chart() {
+    let space = Space::create("helm").unwrap();
+    let (admin, namespace) = (space.plane().admin(), space.namespace());
+    let chart = space.plane().folder().subfolder("chart/templates").unwrap();
+    let chart = chart.parent().unwrap();
+    fs::write(chart.join("Chart.yaml"), "{apiVersion: v2, name: tiny, version: 0.0.1}").unwrap();
+    let template = "{apiVersion: v1, kind: ConfigMap, metadata: {name: tiny}, data: {said: {{ .Values.say | quote }}}}";
+    fs::write(chart.join("templates/map.yaml"), template).unwrap();
+
+    let helm = Helm::new(admin).unwrap();
+    let map = ["--namespace", namespace, "configmap", "tiny"];
+    for word in ["first", "second"] {
+        let values = json!({ "say": word }).to_string();
+        assert!(helm.template("tiny", chart, namespace, &values).unwrap().contains(word));
+        helm.upgrade_install("tiny", chart, namespace, &values, Some(Duration::from_mins(1)))
+            .unwrap();
+        assert_eq!(admin.get(&map).unwrap()["data"]["said"], word);
+    }
+    helm.uninstall("tiny", namespace).unwrap();
+    assert!(admin.find(&map).unwrap().is_none());
 }
 
 #[test]
