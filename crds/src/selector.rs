@@ -39,7 +39,7 @@ pub struct Requirement {
     pub key: String,
     /// How the label relates to the values.
     pub operator: Operator,
-    /// The values of In and NotIn.
+    /// The values of `In` and `NotIn`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub values: Vec<LabelValue>,

@@ -38,7 +38,7 @@ pub const REST: &str = "rest";
 )]
 #[serde(rename_all = "camelCase")]
 pub struct LivepatchSetSpec {
-    /// Cumulative: the one livepatch that carries all fixes of a kernel build. OffBand: a further fix for some nodes.
+    /// `Cumulative`: the one livepatch that carries all fixes of a kernel build. `OffBand`: a further fix for some nodes.
     #[serde(rename = "type")]
     #[x_kube(validation = Rule::new("self == oldSelf").message("type is immutable: make another LivepatchSet"))]
     pub livepatch_type: LivepatchType,

@@ -1,0 +1,155 @@
+//! Rules that hold after every step of every rollout, whatever the nodes do.
+
+use crate::world::{Answer, NodeSketch, World};
+use livepatch_crds::rollout::WaveState;
+use livepatch_planner::fleet::decide;
+use livepatch_planner::fleet::standing::is_unresolved;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+const DIGEST: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+const KERNELS: [&str; 3] = ["6.1", "6.12", "7.2"];
+
+#[derive(Clone, Debug)]
+struct Plan {
+    nodes: Vec<(bool, usize, Answer)>,
+    max_concurrent: usize,
+    wave_concurrent: usize,
+    min_ready: i32,
+    take_over_every: usize,
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    prop_oneof![
+        20 => (1u32..6).prop_map(Answer::Loads),
+        1 => Just(Answer::Refuses),
+        1 => Just(Answer::Vanishes),
+        1 => Just(Answer::Reboots),
+        1 => Just(Answer::Warns),
+    ]
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    (
+        proptest::collection::vec((any::<bool>(), 0usize..3, answer()), 1..14),
+        1usize..5,
+        1usize..4,
+        0i32..4,
+        3usize..40,
+    )
+        .prop_map(
+            |(nodes, max_concurrent, wave_concurrent, min_ready, take_over_every)| Plan {
+                nodes,
+                max_concurrent,
+                wave_concurrent,
+                min_ready,
+                take_over_every,
+            },
+        )
+}
+
+fn world(plan: &Plan) -> World {
+    let named: Vec<(String, bool, usize, Answer)> = plan
+        .nodes
+        .iter()
+        .enumerate()
+        .map(|(n, (canary, kernel, answer))| (format!("n{n}"), *canary, *kernel, *answer))
+        .collect();
+    let nodes: Vec<NodeSketch<'_>> = named
+        .iter()
+        .map(|(name, canary, kernel, _)| {
+            let labels: &[(&str, &str)] = if *canary { &[("pool", "canary")] } else { &[] };
+            (name.as_str(), labels, KERNELS[*kernel])
+        })
+        .collect();
+    let mut world = World::new(&nodes);
+    for (name, _, _, answer) in &named {
+        world.answers.insert(name.clone(), *answer);
+    }
+    let spec = format!(
+        "{{type: Cumulative, nodeSelector: {{}}, rollout: {{minReadySeconds: {}, maxConcurrent: {}, waves: [{{name: canary, \
+         nodeSelector: {{matchLabels: {{pool: canary}}}}, maxConcurrent: {}}}]}}, \
+         template: {{source: {{oci: {{reference: 'registry.example.com/a@sha256:{DIGEST}'}}}}}}}}",
+        plan.min_ready, plan.max_concurrent, plan.wave_concurrent
+    );
+    world.add_set("fix", &spec, &KERNELS.map(|kernel| (kernel, "m")));
+    world
+}
+
+/// Grants that came to no end: what the kernel of their node runs is not settled by anything but time.
+fn in_flight(world: &World) -> BTreeMap<String, String> {
+    world
+        .snapshot
+        .nodes
+        .iter()
+        .filter_map(|(name, node)| {
+            let object = node.object.as_ref()?;
+            let grant = object.spec.livepatches.first()?;
+            is_unresolved(object, grant).then(|| (name.clone(), grant.wave.clone()))
+        })
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(80))]
+
+    #[test]
+    fn budgets_waves_halts_and_canaries_hold(plan in plan()) {
+        let mut world = world(&plan);
+        let has_canary = plan.nodes.iter().any(|(canary, _, _)| *canary);
+        let mut halted_with: Option<BTreeSet<String>> = None;
+        for step in 0..120 {
+            if step % plan.take_over_every == 0 {
+                world.take_over();
+            }
+            world.step();
+            let flying = in_flight(&world);
+            prop_assert!(flying.len() <= plan.max_concurrent, "{flying:?}");
+            let canaries = flying.values().filter(|wave| *wave == "canary").count();
+            prop_assert!(canaries <= plan.wave_concurrent, "{flying:?}");
+            let granted = world.granted("fix");
+            let status = world.set("fix").rollouts.first().map(|rollout| rollout.status.clone()).unwrap_or_default();
+            let canary_passed = status.waves.first().is_some_and(|wave| wave.state == WaveState::Passed);
+            for name in &granted {
+                let canary = world.snapshot.nodes[name].labels.contains_key("pool");
+                prop_assert!(canary || canary_passed, "{name} was granted before the canary wave passed");
+            }
+            if let Some(then) = &halted_with {
+                prop_assert_eq!(then, &granted, "a grant was given after the halt");
+            } else if !status.failures.is_empty() {
+                halted_with = Some(granted);
+            }
+            let counts = status.counts;
+            let parts = counts.pending + counts.in_flight + counts.settled + counts.failed + counts.not_applicable
+                + counts.unreachable + counts.held + counts.unknown;
+            prop_assert_eq!(parts, counts.selected);
+        }
+        let all_well = plan.nodes.iter().all(|(_, _, answer)| matches!(answer, Answer::Loads(_)));
+        if all_well && has_canary {
+            prop_assert_eq!(world.ready_reason("fix"), "Complete");
+            prop_assert_eq!(decide(&world.snapshot, world.now), livepatch_planner::fleet::Decision::default());
+        } else if !all_well {
+            prop_assert_ne!(world.ready_reason("fix"), "Complete");
+        }
+    }
+
+    #[test]
+    fn no_second_node_of_a_kernel_build_before_the_first_has_settled(plan in plan()) {
+        let mut world = world(&plan);
+        let mut settled: BTreeSet<String> = BTreeSet::new();
+        for _ in 0..120 {
+            world.step();
+            if let Some(rollout) = world.set("fix").rollouts.first() {
+                let builds = rollout.status.kernels.iter().filter(|kernel| kernel.settled > 0);
+                settled.extend(builds.map(|kernel| kernel.release.clone()));
+            }
+            let mut granted: BTreeMap<String, usize> = BTreeMap::new();
+            for name in world.granted("fix") {
+                *granted.entry(world.snapshot.nodes[&name].labels["kernel"].clone()).or_default() += 1;
+            }
+            for (kernel, number) in granted {
+                prop_assert!(number <= 1 || settled.contains(&kernel), "{number} nodes of {kernel}");
+            }
+        }
+    }
+}
