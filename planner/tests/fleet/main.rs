@@ -1,5 +1,7 @@
 //! The fleet planner against a fleet in memory: the planner's decisions are carried out, the nodes answer, time passes.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 mod rules;
 mod scenarios;
 mod world;
