@@ -3,6 +3,7 @@
 //! Pure and portable: bytes and descriptions go in, facts and verdicts come out. No file, socket or system call is
 //! touched anywhere in this crate, so the same code answers in the operator, on a node and on a laptop.
 
+pub mod conflict;
 mod elf;
 mod error;
 mod inspection;
