@@ -105,6 +105,21 @@ impl FakeKernel {
         self.model().held.insert(function.to_owned());
     }
 
+    /// Takes the other tracer away.
+    pub fn release_function(&self, function: &str) {
+        self.model().held.remove(function);
+    }
+
+    /// The livepatch whose replacement of a function is effective: the last loaded that is enabled.
+    pub fn effective(&self, function: &str) -> Option<String> {
+        self.model().effective(function)
+    }
+
+    /// Ends the transition of a livepatch by force. If it was being disabled its module is pinned for ever.
+    pub fn force(&self, name: &str) {
+        self.model().force(name);
+    }
+
     /// A module that is no livepatch.
     pub fn add_plain_module(&self, name: &str, refcount: u32) {
         self.model().modules.insert(

@@ -203,6 +203,35 @@ impl Model {
         }
     }
 
+    /// Ends a transition by force.
+    pub fn force(&mut self, name: &str) {
+        let Some(transition) = self.transition.as_ref().filter(|t| t.patch == name) else {
+            return;
+        };
+        let patching = transition.patching;
+        self.log("livepatch: forcing remaining tasks to the patched state");
+        let replaces = patching
+            && self
+                .patches
+                .iter()
+                .any(|patch| patch.module.name == name && patch.module.replace);
+        for patch in &self.patches {
+            let removed = if patch.module.name == name { !patching } else { replaces };
+            if removed && let Some(module) = self.modules.get_mut(&patch.module.name) {
+                module.refcount += 1;
+            }
+        }
+        self.complete();
+    }
+
+    pub fn effective(&self, function: &str) -> Option<String> {
+        let patches = self.patches.iter().rev().filter(|patch| !patch.dying);
+        patches
+            .filter(|patch| patch.module.has_function(function))
+            .map(|patch| patch.module.name.clone())
+            .next()
+    }
+
     /// The whole of `finit_module`.
     pub fn load(&mut self, image: &[u8]) -> Result<(), Errno> {
         self.fault(Call::FinitModule)?;

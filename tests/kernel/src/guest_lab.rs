@@ -1,0 +1,180 @@
+//! A real kernel in a guest as a lab. Does IO: it runs as root in a guest of its own and changes that guest's kernel.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use livepatch_kernel::{BuildId, Host, Kernel, LinuxKernel};
+
+use crate::lab::{Lab, Module, ProcFile};
+
+/// Where the test modules are in a guest.
+pub const MODULES: &str = "/modules";
+
+/// The kernel of the guest this runs in.
+#[derive(Debug)]
+pub struct GuestLab {
+    kernel: LinuxKernel,
+    sleepers: Mutex<Vec<Child>>,
+}
+
+impl GuestLab {
+    /// The kernel of this machine. Refuses to be anything but a guest: it loads and unloads at will.
+    pub fn open() -> Self {
+        let init = fs::read_to_string("/proc/1/comm").unwrap_or_default();
+        assert!(
+            Path::new(MODULES).is_dir() && init.starts_with("init"),
+            "not a guest of the tests"
+        );
+        let kernel = LinuxKernel::open(Host::native()).expect("a kernel with livepatching");
+        Self {
+            kernel,
+            sleepers: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// The bytes of a module's file.
+    pub fn file(&self, name: &str) -> Vec<u8> {
+        fs::read(format!("{MODULES}/{name}.ko")).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    fn busybox(command: &[&str]) {
+        let status = Command::new("/bin/busybox")
+            .args(command)
+            .status()
+            .expect("start busybox");
+        assert!(status.success(), "{command:?}: {status}");
+    }
+
+    fn is_loaded(&self, module: &str) -> bool {
+        self.kernel.module(module).unwrap().is_some()
+    }
+}
+
+/// A module made of bytes, which need not be one.
+pub fn module_of(name: &str, image: Vec<u8>) -> Module {
+    let build_id = livepatch_module::inspect(&image)
+        .ok()
+        .and_then(|inspection| inspection.build_id)
+        .and_then(|id| BuildId::try_from(id).ok());
+    Module {
+        name: name.to_owned(),
+        build_id,
+        image: image.into(),
+    }
+}
+
+impl Lab for GuestLab {
+    fn kernel(&self) -> &dyn Kernel {
+        &self.kernel
+    }
+
+    fn module(&self, name: &str) -> Module {
+        match name {
+            "not_elf" => module_of(name, b"#!/bin/sh".to_vec()),
+            "another_kernels" => {
+                let release = self.kernel.identity().unwrap().release;
+                let image = self.file("lp_offband_v1");
+                let other: String = release
+                    .chars()
+                    .map(|c| if c.is_ascii_digit() { '7' } else { c })
+                    .collect();
+                module_of("lp_offband_v1", replace(&image, release.as_bytes(), other.as_bytes()))
+            }
+            _ => module_of(name, self.file(name)),
+        }
+    }
+
+    fn effective(&self, file: ProcFile) -> Option<String> {
+        let path = match file {
+            ProcFile::Version => "/proc/version",
+            ProcFile::Execdomains => "/proc/execdomains",
+            ProcFile::Loadavg => "/proc/loadavg",
+        };
+        let text = fs::read_to_string(path).unwrap();
+        let marker = text.lines().find_map(|line| line.strip_prefix("livepatch: "))?;
+        Some(if marker.starts_with("lp_") {
+            marker.to_owned()
+        } else {
+            format!("lp_{}", marker.replace('-', "_"))
+        })
+    }
+
+    fn put_to_sleep(&self) -> u32 {
+        if !self.is_loaded("lp_sleeper") {
+            Self::busybox(&["insmod", &format!("{MODULES}/lp_sleeper.ko")]);
+        }
+        let child = Command::new("/bin/busybox")
+            .args(["cat", "/proc/lp_sleeper"])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("start a sleeper");
+        let pid = child.id();
+        self.sleepers.lock().unwrap_or_else(PoisonError::into_inner).push(child);
+        // Asleep once the kernel says that it waits in a function of the kernel, after the busybox start-up.
+        for _ in 0..600 {
+            let mut stack = String::new();
+            let read = fs::File::open(format!("/proc/{pid}/stack")).and_then(|mut f| f.read_to_string(&mut stack));
+            if read.is_ok() && stack.contains("lp_sleeper_read") {
+                return pid;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        panic!("the sleeper does not sleep");
+    }
+
+    fn wake(&self) {
+        if self.is_loaded("lp_sleeper") {
+            let mut sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
+            for mut sleeper in sleepers.drain(..) {
+                // A sleeper that ran into a patched read has ended by itself.
+                let _ = sleeper.kill();
+                let _ = sleeper.wait();
+            }
+            if self.kernel.livepatches().unwrap().is_empty() {
+                Self::busybox(&["rmmod", "lp_sleeper"]);
+            }
+        }
+    }
+
+    fn set_ftrace(&self, enabled: bool) {
+        let path = "/proc/sys/kernel/ftrace_enabled";
+        let wanted = if enabled { "1" } else { "0" };
+        if fs::read_to_string(path).unwrap().trim() != wanted {
+            fs::write(path, wanted).expect("write ftrace_enabled");
+        }
+    }
+
+    fn hold_version(&self, held: bool) {
+        match (held, self.is_loaded("lp_kprobe")) {
+            (true, false) => Self::busybox(&["insmod", &format!("{MODULES}/lp_kprobe.ko")]),
+            (false, true) => Self::busybox(&["rmmod", "lp_kprobe"]),
+            _ => {}
+        }
+    }
+
+    fn force(&self, name: &str) {
+        fs::write(format!("/sys/kernel/livepatch/{name}/force"), "1").expect("write force");
+    }
+}
+
+/// Replaces every occurrence of some bytes by as many others.
+pub fn replace(image: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    let mut out = image.to_vec();
+    let places: Vec<usize> = out
+        .windows(from.len())
+        .enumerate()
+        .filter(|(_, w)| *w == from)
+        .map(|(i, _)| i)
+        .collect();
+    assert!(!places.is_empty(), "nothing to replace");
+    for place in places {
+        out[place..place + to.len()].copy_from_slice(to);
+    }
+    out
+}
