@@ -2,6 +2,8 @@
 
 use strum::IntoStaticStr;
 
+use crate::compression::Compression;
+
 /// Why a file was not read as a livepatch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, IntoStaticStr)]
 #[non_exhaustive]
@@ -10,10 +12,10 @@ pub enum InspectError {
     #[error("not an ELF file, so not a kernel module")]
     NotElf,
     /// The file is compressed; it has to be unpacked first.
-    #[error("compressed with {format}: unpack it before it is read")]
+    #[error("compressed with {compression}: unpack it before it is read")]
     Compressed {
-        /// `gzip`, `xz` or `zstd`.
-        format: &'static str,
+        /// How it is packed.
+        compression: Compression,
     },
     /// The file ends before something it announces.
     #[error("truncated: {what} ends at byte {end} but the file has {size}")]

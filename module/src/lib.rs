@@ -3,6 +3,7 @@
 //! Pure and portable: bytes and descriptions go in, facts and verdicts come out. No file, socket or system call is
 //! touched anywhere in this crate, so the same code answers in the operator, on a node and on a laptop.
 
+mod compression;
 pub mod conflict;
 mod elf;
 mod error;
@@ -23,6 +24,7 @@ mod signature;
 mod static_format;
 mod validate;
 
+pub use compression::{Compression, DecompressError, decompress};
 pub use error::InspectError;
 pub use inspection::{
     Architecture, Callback, Format, Function, Inspection, Object, Replace, ReplaceValue, Signature, State,

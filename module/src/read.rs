@@ -3,6 +3,7 @@
 use goblin::elf::sym::STT_FUNC;
 use sha2::{Digest, Sha256};
 
+use crate::compression::Compression;
 use crate::elf::{Elf, Place};
 use crate::error::{InspectError, ambiguous, malformed};
 use crate::inspection::{Format, Inspection};
@@ -11,13 +12,6 @@ use crate::modinfo::{Modinfo, module_name};
 use crate::patched::Livepatch;
 use crate::release::Release;
 use crate::{klp_build, kpatch, loader_check, note, signature, static_format};
-
-/// First bytes of files that have to be unpacked before they are read.
-const COMPRESSED: [(&[u8], &str); 3] = [
-    (&[0x1f, 0x8b], "gzip"),
-    (b"\xfd7zXZ\0", "xz"),
-    (&[0x28, 0xb5, 0x2f, 0xfd], "zstd"),
-];
 
 /// An [`Inspection`] and what only the file itself tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,8 +59,8 @@ fn read(bytes: &[u8]) -> Result<(Inspection, Elf<'_>, Vec<String>), InspectError
             limit: MAX_MODULE_BYTES as u64,
         });
     }
-    if let Some(&(_, format)) = COMPRESSED.iter().find(|(magic, _)| bytes.starts_with(magic)) {
-        return Err(InspectError::Compressed { format });
+    if let Some(compression) = Compression::of(bytes) {
+        return Err(InspectError::Compressed { compression });
     }
     let (module, signature) = signature::split(bytes)?;
     let elf = Elf::parse(module)?;
