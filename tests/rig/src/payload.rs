@@ -24,6 +24,11 @@ pub fn program(package: &str, name: &str) -> Result<PathBuf> {
     build(&["build", "--package", package, "--bin", name], name)
 }
 
+/// A program of a package as a release has it: what goes into images.
+pub fn release(package: &str, name: &str) -> Result<PathBuf> {
+    build(&["build", "--release", "--package", package, "--bin", name], name)
+}
+
 fn build(arguments: &[&str], name: &str) -> Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let messages = progress::step(&format!("build {name}, statically linked"), || {
