@@ -260,26 +260,37 @@ fn has_lists(folder: &Path) -> bool {
     })
 }
 
-/// The mirror of the machine's own release, with that release and the wanted suite.
-fn private_sources(suite: &str) -> Result<String> {
+/// The release this machine runs, such as `bookworm`.
+fn codename() -> Result<String> {
     let release = fs::read_to_string("/etc/os-release").context("read /etc/os-release")?;
-    let codename = release
+    release
         .lines()
         .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
-        .map(|name| name.trim_matches('"'))
-        .context("/etc/os-release has no VERSION_CODENAME")?;
+        .map(|name| name.trim_matches('"').to_owned())
+        .context("/etc/os-release has no VERSION_CODENAME")
+}
+
+/// The mirror that the machine's own sources take its release from.
+pub fn mirror() -> Result<String> {
+    let codename = codename()?;
     let targets = progress::output(Command::new("apt-get").args([
         "indextargets",
         "--format",
         "$(REPO_URI) $(RELEASE)",
         "Created-By: Packages",
     ]))?;
-    let mirror = targets
+    targets
         .lines()
         .filter_map(|line| line.split_once(' '))
         .find(|(_, release)| *release == codename)
-        .map(|(mirror, _)| mirror)
-        .with_context(|| format!("the machine's apt sources do not name {codename}"))?;
+        .map(|(mirror, _)| mirror.to_owned())
+        .with_context(|| format!("the machine's apt sources do not name {codename}"))
+}
+
+/// Sources of the machine's own release and of the wanted suite.
+fn private_sources(suite: &str) -> Result<String> {
+    let codename = codename()?;
+    let mirror = mirror()?;
     let signed = if Path::new(KEYRING).exists() {
         format!("[signed-by={KEYRING}] ")
     } else {

@@ -15,7 +15,7 @@ use crate::cpio::Archive;
 use crate::debian::{self, Suite};
 use crate::kernels::Kernel;
 use crate::progress;
-use crate::vm::{self, Machine, Qemu};
+use crate::vm::{Machine, Qemu};
 
 /// Comes before the exit code at the very end of the output.
 const VERDICT: &str = "\nlivepatch-rig: exit code ";
@@ -127,12 +127,15 @@ pub fn run(spec: &KernelVmSpec<'_>) -> Result<Outcome> {
     progress::step(&what, || {
         let started = Instant::now();
         let mut qemu = Qemu::start(&Machine {
+            name: "qemu",
             kernel: &spec.kernel.image(),
             initrd: &initrd,
             append: "printk.time=1 loglevel=7",
             memory: 512,
             console: &console,
-            arguments: vec!["-serial".into(), format!("file:{}", output.display())],
+            arguments: ["-serial", &format!("file:{}", output.display()), "-no-reboot"]
+                .map(str::to_owned)
+                .to_vec(),
         })?;
         let failure = wait(&mut qemu, started, spec.deadline)?;
         let console = qemu.console();
@@ -159,16 +162,16 @@ pub fn run(spec: &KernelVmSpec<'_>) -> Result<Outcome> {
 fn wait(qemu: &mut Qemu, started: Instant, deadline: Duration) -> Result<Option<String>> {
     loop {
         if let Some(status) = qemu.ended()? {
-            return Ok((!status.success()).then(|| format!("ended: qemu gave {}", vm::shown(status))));
+            return Ok((!status.success()).then(|| format!("ended: qemu gave {status}")));
         }
         if let Some(line) = qemu.fatal() {
             // The lines after the first tell where it happened.
             thread::sleep(LOOK * 5);
-            qemu.kill();
+            qemu.kill()?;
             return Ok(Some(format!("was killed, its kernel said: {line}")));
         }
         if started.elapsed() >= deadline {
-            qemu.kill();
+            qemu.kill()?;
             return Ok(Some(format!("was killed after {}", progress::seconds(deadline))));
         }
         thread::sleep(LOOK);

@@ -4,13 +4,14 @@
 //! a guest that behaves the same everywhere is worth the time.
 
 use std::fs;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 
 use anyhow::{Context, Result};
 
 use crate::debian::{self, Suite};
+use crate::host::Process;
+use crate::progress;
 
 /// What a kernel prints when nothing good can follow. A livepatch that breaks the guest must end the run at once.
 const FATAL: [&str; 6] = [
@@ -28,6 +29,8 @@ const QEMU_MAJOR: u32 = 10;
 /// What to boot.
 #[derive(Debug)]
 pub struct Machine<'a> {
+    /// What it is called in messages.
+    pub name: &'a str,
     /// Kernel image.
     pub kernel: &'a Path,
     /// Initial ram disk.
@@ -45,7 +48,7 @@ pub struct Machine<'a> {
 /// A running guest.
 #[derive(Debug)]
 pub struct Qemu {
-    child: Child,
+    process: Process,
     console: PathBuf,
 }
 
@@ -55,10 +58,8 @@ impl Qemu {
     /// One processor: with two, a livepatch load on an emulated 6.12 spends up to minutes inside `finit_module`, where
     /// `PREEMPT_DYNAMIC` rewrites its static calls on all processors at the end of the transition.
     pub fn start(machine: &Machine<'_>) -> Result<Self> {
-        let program = qemu_program()?;
-        let log = machine.console.with_extension("qemu");
-        let errors = fs::File::create(&log).with_context(|| format!("create {}", log.display()))?;
-        let child = Command::new(program)
+        let mut command = Command::new(qemu_program()?);
+        command
             .args([
                 "-accel",
                 "tcg",
@@ -67,7 +68,6 @@ impl Qemu {
                 "-smp",
                 "1",
                 "-nodefaults",
-                "-no-reboot",
                 "-display",
                 "none",
             ])
@@ -77,27 +77,31 @@ impl Qemu {
             .arg("-initrd")
             .arg(machine.initrd)
             .args(["-append", &format!("console=ttyS0 panic=-1 {}", machine.append)])
-            .args(["-serial", &format!("file:{}", machine.console.display())])
-            .args(&machine.arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(errors)
-            .spawn()
-            .context("start qemu-system-x86_64")?;
+            .args([
+                "-chardev",
+                &format!("file,id=console,append=on,path={}", machine.console.display()),
+            ])
+            .args(["-serial", "chardev:console"])
+            .args(&machine.arguments);
         Ok(Self {
-            child,
+            process: Process::start(machine.name, &command, &machine.console.with_extension("qemu"))?,
             console: machine.console.to_owned(),
         })
     }
 
     /// Process id on this machine.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// How the process ended, `None` while it runs.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        self.child.try_wait().context("wait for qemu")
+        self.process.ended()
+    }
+
+    /// An error with what qemu said if it has ended.
+    pub fn check_running(&mut self) -> Result<()> {
+        self.process.check_running()
     }
 
     /// Everything the guest printed to its console so far.
@@ -115,24 +119,8 @@ impl Qemu {
     }
 
     /// Pulls the plug: the guest gets no chance to write anything.
-    pub fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for Qemu {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// A status as a person would say it.
-pub fn shown(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit code {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => "no status".to_owned(),
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
     }
 }
 
@@ -155,7 +143,7 @@ pub fn qemu_program() -> Result<PathBuf> {
 }
 
 fn version(program: &Path) -> Result<u32> {
-    let text = crate::progress::output(Command::new(program).arg("--version"))?;
+    let text = progress::output(Command::new(program).arg("--version"))?;
     Ok(text
         .split_whitespace()
         .find_map(|word| word.split_once('.')?.0.parse().ok())
