@@ -48,6 +48,8 @@ impl JsonSchema for IntOrPercent {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "x-kubernetes-int-or-string": true,
+            // Said, or kube makes it nullable wherever it is not required; a stored null is none of the two variants.
+            "nullable": false,
             "maxLength": 4,
             "x-kubernetes-validations": [{
                 "rule": "type(self) == int ? self >= 1 : self.matches('^(100|[1-9][0-9]?)%$')",

@@ -1,5 +1,7 @@
 //! What the generated definitions promise to the API server and to people.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use livepatch_crds::definitions;
 use serde_json::Value;

@@ -56,16 +56,17 @@ impl Programs {
 
 /// The project, installed.
 #[derive(Debug)]
-pub struct Installation<'a> {
-    cluster: &'a Cluster,
+pub struct Installation {
+    registry: String,
+    kubeconfig: PathBuf,
     programs: Programs,
     helm: Helm,
     values: serde_json::Value,
 }
 
-impl<'a> Installation<'a> {
+impl Installation {
     /// Pushes the images of operator and agent and installs the chart; returns when its pods are ready.
-    pub fn install(cluster: &'a Cluster, programs: &Programs) -> Result<Self> {
+    pub fn install(cluster: &Cluster, programs: &Programs) -> Result<Self> {
         let registry = cluster.registry();
         let push = |name: &str, program: &Path| -> Result<serde_json::Value> {
             let image = Image::assemble(&Contents::of_program(name, program)?)?;
@@ -83,7 +84,8 @@ impl<'a> Installation<'a> {
             "agent": {"image": push("livepatch-agent", &programs.agent)?, "dnsPolicy": "Default"},
         });
         let installation = Self {
-            cluster,
+            registry: registry.host(),
+            kubeconfig: cluster.kubeconfig().to_owned(),
             programs: programs.clone(),
             helm: Helm::new(cluster.kubectl())?,
             values,
@@ -108,7 +110,7 @@ impl<'a> Installation<'a> {
     /// Pushes a bundle of modules as a person does. The reference by digest that a set names.
     pub fn push(&self, name: &str, modules: &[PathBuf]) -> Result<String> {
         progress::step(&format!("kubectl livepatch push {name}"), || {
-            let target = format!("{}/livepatches/{name}", self.cluster.registry().host());
+            let target = format!("{}/livepatches/{name}", self.registry);
             let printed = progress::output(self.plugin(&["push", "--plain-http", &target]).args(modules))?;
             let digest = printed.split('@').nth(1).context("push printed no digest")?.trim();
             Ok(format!("{REPOSITORY}/{name}@{digest}"))
@@ -118,7 +120,7 @@ impl<'a> Installation<'a> {
     /// The plugin as cluster administrator.
     pub fn plugin(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.programs.plugin);
-        command.args(arguments).env("KUBECONFIG", self.cluster.kubeconfig());
+        command.args(arguments).env("KUBECONFIG", &self.kubeconfig);
         command
     }
 }

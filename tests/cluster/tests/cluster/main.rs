@@ -1,0 +1,95 @@
+//! The project on a real cluster: three nodes with two kernel builds, installed once, its story told in order.
+//!
+//! The chapters share the cluster and build on each other, as a fleet's history does; after the first that fails, the
+//! others are not told. They are named tests all the same, in one process, one after the other.
+
+mod agent;
+mod faults;
+mod release;
+mod rollout;
+mod stage;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use stage::Stage;
+
+type Chapter = (&'static str, fn(&Stage) -> anyhow::Result<()>);
+
+const STORY: [Chapter; 13] = [
+    (
+        "the_agent_is_not_privileged_and_confined_by_apparmor",
+        agent::is_confined,
+    ),
+    (
+        "the_canary_settles_before_any_other_node_is_granted",
+        rollout::canary_first,
+    ),
+    ("columns_are_as_documented", rollout::columns),
+    ("a_new_revision_replaces_the_former_one_everywhere", rollout::upgrade),
+    (
+        "a_canary_that_the_kernel_refuses_halts_everything",
+        rollout::refused_canary,
+    ),
+    ("a_new_attempt_after_a_better_revision_completes", rollout::recovers),
+    (
+        "a_repository_that_is_not_allowed_is_refused",
+        faults::repository_not_allowed,
+    ),
+    (
+        "a_digest_that_the_registry_does_not_know_is_told",
+        faults::digest_unknown,
+    ),
+    ("an_agent_killed_in_mid_transition_is_succeeded", faults::agent_killed),
+    ("an_operator_killed_in_mid_wave_is_succeeded", faults::operator_killed),
+    (
+        "an_api_server_away_for_half_a_minute_changes_nothing",
+        faults::api_server_away,
+    ),
+    ("a_node_that_loses_its_power_loads_again_by_itself", faults::power_cut),
+    ("uninstalling_leaves_livepatches_loaded", release::uninstall),
+];
+
+fn main() -> ExitCode {
+    let arguments = Arguments {
+        test_threads: Some(1),
+        ..Arguments::from_args()
+    };
+    if arguments.list {
+        return libtest_mimic::run(&arguments, trials(None)).exit_code();
+    }
+    let stage = match Stage::set() {
+        Ok(stage) => Arc::new(stage),
+        Err(error) => {
+            eprintln!("the cluster could not be started: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let conclusion = libtest_mimic::run(&arguments, trials(Some(&stage)));
+    if conclusion.has_failed() {
+        stage.keep();
+    }
+    conclusion.exit_code()
+}
+
+fn trials(stage: Option<&Arc<Stage>>) -> Vec<Trial> {
+    let broken = Arc::new(AtomicBool::new(false));
+    STORY
+        .into_iter()
+        .map(|(name, chapter)| {
+            let (stage, broken) = (stage.cloned(), Arc::clone(&broken));
+            Trial::test(name, move || {
+                if broken.load(Ordering::Relaxed) {
+                    return Err(Failed::from("not told: a chapter before it failed"));
+                }
+                let Some(stage) = stage else { return Ok(()) };
+                chapter(&stage).map_err(|error| {
+                    broken.store(true, Ordering::Relaxed);
+                    Failed::from(format!("{error:#}"))
+                })
+            })
+        })
+        .collect()
+}
