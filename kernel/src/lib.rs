@@ -3,7 +3,7 @@
 //! Everything goes through one seam, the trait [`Kernel`]: what can be read (sysfs, procfs, the kernel log), the three
 //! calls that change something (`finit_module`, a write to `enabled`, `delete_module`) and the clock. [`LinuxKernel`]
 //! is the real one and does all the IO of this crate; [`FakeKernel`] is a model in memory whose every behaviour has a
-//! case in `cases` that also runs on real kernels. Operations ([`operation`]) and the preflight are written against
+//! case that also runs on real kernels. Operations ([`operation`]) and the checks before a load ([`preflight`]) are written against
 //! the seam and do no IO of their own.
 //!
 //! `force` is not part of the seam: nothing here can write it.
@@ -19,10 +19,12 @@ pub mod linux;
 pub mod notes;
 pub mod operation;
 pub mod policy;
+pub mod preflight;
 pub mod refusal;
 pub mod seam;
 pub mod seen;
 pub mod state;
+pub mod symbols;
 pub mod taints;
 
 pub use blockers::{Straggler, Stragglers};

@@ -1,5 +1,6 @@
 //! The kernel as this project sees it: the one seam between decisions and the machine. No IO here.
 
+use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::klog::{KernelLog, LogMark};
 use crate::policy::Policy;
 use crate::seen::Seen;
 use crate::state::{Livepatch, LoadedModule, Standing};
+use crate::symbols::{SymbolCounts, TracedFunction};
 use crate::taints::Taints;
 
 /// A running kernel. All methods are synchronous; none but [`Kernel::sleep`] waits, except that a write may wait for
@@ -65,6 +67,15 @@ pub trait Kernel: Send + Sync {
 
     /// Whether one task still has not switched: the same question about one task only, for the moment before a write.
     fn straggles(&self, task: &Straggler, target: bool) -> Seen<bool>;
+
+    /// How often the kernel has each of these functions, given by object and name: one pass over its symbol table.
+    fn symbols(&self, wanted: &[(&str, &str)]) -> Seen<SymbolCounts>;
+
+    /// Which of these modules exist as files of the running kernel, or are built in.
+    fn module_files(&self, names: &[&str]) -> Seen<BTreeSet<String>>;
+
+    /// Functions that something is attached to; seen only where tracefs is.
+    fn traced_functions(&self) -> Seen<Vec<TracedFunction>>;
 
     /// A mark at the end of the kernel log.
     fn log_mark(&self) -> LogMark;

@@ -7,6 +7,7 @@
 mod model;
 mod module;
 
+use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::policy::Policy;
 use crate::seam::{Kernel, PendingLoad};
 use crate::seen::Seen;
 use crate::state::{Livepatch, LoadedModule, Standing};
+use crate::symbols::{SymbolCounts, TracedFunction};
 use crate::taints::Taints;
 use model::{Loaded, Model};
 pub use module::{FakeModule, FakeTask};
@@ -282,6 +284,37 @@ impl Kernel for FakeKernel {
             Seen::Known(stragglers) => Seen::Known(stragglers.listed.iter().any(|other| other.tid == task.tid)),
             Seen::Unknown(why) => Seen::Unknown(why),
         }
+    }
+
+    fn symbols(&self, wanted: &[(&str, &str)]) -> Seen<SymbolCounts> {
+        let model = self.model();
+        let missing = |name: &str| {
+            model
+                .images
+                .iter()
+                .any(|(_, m)| m.missing_symbol.as_deref() == Some(name))
+        };
+        let counts = wanted
+            .iter()
+            .map(|(o, n)| (((*o).to_owned(), (*n).to_owned()), u64::from(!missing(n))));
+        Seen::Known(SymbolCounts(counts.collect()))
+    }
+
+    fn module_files(&self, _names: &[&str]) -> Seen<BTreeSet<String>> {
+        Seen::unknown("the fake kernel has no files")
+    }
+
+    fn traced_functions(&self) -> Seen<Vec<TracedFunction>> {
+        let held = self.model().held.clone();
+        Seen::Known(
+            held.into_iter()
+                .map(|name| TracedFunction {
+                    name,
+                    redirects: true,
+                    direct: false,
+                })
+                .collect(),
+        )
     }
 
     fn log_mark(&self) -> LogMark {

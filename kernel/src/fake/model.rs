@@ -248,16 +248,11 @@ impl Model {
             .find(|(bytes, _)| bytes == image)
             .map(|(_, module)| module.clone());
         let module = found.ok_or(Errno::ENOEXEC)?;
-        if let Some(release) = module
-            .release
-            .as_ref()
-            .filter(|release| **release != self.identity.release)
-        {
-            let line = format!(
-                "{}: version magic '{release} SMP ' should be '{} SMP '",
-                module.name, self.identity.release
-            );
-            self.log(&line);
+        if !module.vermagic_fits {
+            self.log(&format!(
+                "{}: version magic 'other UP ' should be 'this SMP '",
+                module.name
+            ));
             return Err(Errno::ENOEXEC);
         }
         if self.modules.contains_key(&module.name) {

@@ -14,8 +14,9 @@ pub struct FakeModule {
     pub name: String,
     /// Its build id.
     pub build_id: Option<BuildId>,
-    /// The kernel release it is built for; `None` fits every kernel.
-    pub release: Option<String>,
+    /// Whether the kernel finds its vermagic right. A kernel with symbol versions (all of Debian's) leaves out the
+    /// release when it compares, so a module of another release with the same flags fits.
+    pub vermagic_fits: bool,
     /// The replace flag the kernel finds when it enables the livepatch.
     pub replace: bool,
     /// Patched objects with their functions.
@@ -41,7 +42,7 @@ impl FakeModule {
         Self {
             name: name.to_owned(),
             build_id: BuildId::from_bytes(&digest(name)).ok(),
-            release: None,
+            vermagic_fits: true,
             replace: false,
             objects: vec![PatchedObject {
                 name: "vmlinux".to_owned(),
@@ -78,7 +79,7 @@ impl FakeModule {
         Self {
             name: inspection.name.clone(),
             build_id: inspection.build_id.clone().and_then(|id| BuildId::try_from(id).ok()),
-            release: Some(inspection.kernel_release.clone()),
+            vermagic_fits: true,
             replace,
             objects: objects.collect(),
             states: inspection

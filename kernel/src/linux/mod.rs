@@ -3,9 +3,11 @@
 mod files;
 mod loader;
 mod procfs;
+mod symbols;
 mod syscalls;
 mod sysfs;
 
+use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::sync::OnceLock;
 use std::thread;
@@ -25,6 +27,7 @@ use crate::policy::Policy;
 use crate::seam::{Kernel, PendingLoad};
 use crate::seen::Seen;
 use crate::state::{Livepatch, LoadedModule, Standing};
+use crate::symbols::{SymbolCounts, TracedFunction};
 use crate::taints::Taints;
 
 /// The running kernel of this machine.
@@ -111,7 +114,7 @@ impl Kernel for LinuxKernel {
             loadpin_enforced: procfs::loadpin_enforced(&self.host.proc),
             replace_set: self
                 .replace_set
-                .get_or_init(|| procfs::has_replace_set(&self.host.proc))
+                .get_or_init(|| symbols::has_replace_set(&self.host.proc))
                 .clone(),
         }
     }
@@ -168,6 +171,21 @@ impl Kernel for LinuxKernel {
 
     fn straggles(&self, task: &Straggler, target: bool) -> Seen<bool> {
         procfs::straggles(&self.host.proc, task, target)
+    }
+
+    fn symbols(&self, wanted: &[(&str, &str)]) -> Seen<SymbolCounts> {
+        symbols::counts(&self.host.proc, wanted)
+    }
+
+    fn module_files(&self, names: &[&str]) -> Seen<BTreeSet<String>> {
+        match self.identity() {
+            Ok(identity) => symbols::module_files(&self.host.modules.join(identity.release), names),
+            Err(error) => Seen::unknown(error.to_string()),
+        }
+    }
+
+    fn traced_functions(&self) -> Seen<Vec<TracedFunction>> {
+        symbols::traced_functions(&self.host.sys)
     }
 
     fn log_mark(&self) -> LogMark {

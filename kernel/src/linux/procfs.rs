@@ -1,7 +1,6 @@
-//! `/proc`: boot id, taints, settings, modules, symbols and the patch state of tasks. Reads files.
+//! `/proc`: boot id, taints, settings, modules and the patch state of tasks. Reads files.
 
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::fs;
 use std::path::Path;
 
 use super::files::{malformed, read_bytes, read_flag, read_number, read_text};
@@ -65,39 +64,6 @@ pub(super) fn loadpin_enforced(proc: &Path) -> Seen<bool> {
         return Seen::Known(false);
     }
     sysctl_flag(proc, "kernel/loadpin/enforce")
-}
-
-/// Whether the kernel has the `replace_set` attribute, told by the function that shows it: sysfs itself shows the
-/// attribute only once a livepatch is loaded, which is too late to refuse the first. (The name follows the kernel's
-/// macro for attributes, `<name>_show`; no released kernel up to 7.2 has it.)
-pub(super) fn has_replace_set(proc: &Path) -> Seen<bool> {
-    let path = proc.join("kallsyms");
-    let file = match File::open(&path) {
-        Ok(file) => file,
-        Err(error) => return Seen::unknown(format!("cannot read the kernel's symbols: {error}")),
-    };
-    let mut has_livepatching = false;
-    let mut reader = BufReader::with_capacity(1 << 16, file);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        match reader.read_until(b'\n', &mut line) {
-            Ok(0) => break,
-            Ok(_) => {}
-            Err(error) => return Seen::unknown(format!("cannot read the kernel's symbols: {error}")),
-        }
-        // The first field is the address, the second the type.
-        match line.split(u8::is_ascii_whitespace).nth(2) {
-            Some(b"replace_set_show") => return Seen::Known(true),
-            Some(b"klp_enable_patch") => has_livepatching = true,
-            _ => {}
-        }
-    }
-    if has_livepatching {
-        Seen::Known(false)
-    } else {
-        Seen::unknown("the kernel's symbols do not show livepatching")
-    }
 }
 
 /// Loaded modules.

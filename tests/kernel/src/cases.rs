@@ -50,6 +50,7 @@ cases! {
     a_missing_symbol_is_named,
     a_refusing_callback_is_named,
     another_kernels_module_is_refused,
+    another_release_is_no_hindrance_to_the_kernel,
     what_is_no_module_is_refused,
     a_sleeping_task_stalls_a_transition,
     one_transition_at_a_time,
@@ -291,6 +292,12 @@ fn another_kernels_module_is_refused(lab: &dyn Lab) {
     let refusal = refused(lab.load("another_kernels"));
     assert_eq!(refusal.reason, RefusalReason::VersionMagicMismatch);
     assert_eq!(refusal.error.unwrap().errno, Errno::ENOEXEC);
+}
+
+/// With symbol versions the kernel leaves the release out of the comparison: whether a module is for this very kernel
+/// build has to be found out before.
+fn another_release_is_no_hindrance_to_the_kernel(lab: &dyn Lab) {
+    lab.loaded("another_release");
 }
 
 fn what_is_no_module_is_refused(lab: &dyn Lab) {

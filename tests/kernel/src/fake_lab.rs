@@ -45,9 +45,10 @@ fn model(name: &str) -> FakeModule {
             ..of(&["livepatch_tests_no_such_function"])
         },
         "another_kernels" => FakeModule {
-            release: Some("5.10.0-other".to_owned()),
+            vermagic_fits: false,
             ..of(&[VERSION])
         },
+        "another_release" => FakeModule::new("lp_offband_v1", &[EXECDOMAINS]),
         _ => panic!("no model of {name}"),
     }
 }
@@ -77,7 +78,7 @@ impl Lab for FakeLab {
         }
         let module = model(name);
         Module {
-            name: name.to_owned(),
+            name: module.name.clone(),
             build_id: module.build_id.clone(),
             image: self.kernel.image(module),
         }

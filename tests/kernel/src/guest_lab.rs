@@ -76,14 +76,15 @@ impl Lab for GuestLab {
     fn module(&self, name: &str) -> Module {
         match name {
             "not_elf" => module_of(name, b"#!/bin/sh".to_vec()),
-            "another_kernels" => {
+            "another_kernels" => module_of("lp_offband_v1", replace(&self.file("lp_offband_v1"), b"SMP ", b"UP1 ")),
+            "another_release" => {
                 let release = self.kernel.identity().unwrap().release;
-                let image = self.file("lp_offband_v1");
                 let other: String = release
                     .chars()
                     .map(|c| if c.is_ascii_digit() { '7' } else { c })
                     .collect();
-                module_of("lp_offband_v1", replace(&image, release.as_bytes(), other.as_bytes()))
+                let image = replace(&self.file("lp_offband_v1"), release.as_bytes(), other.as_bytes());
+                module_of("lp_offband_v1", image)
             }
             _ => module_of(name, self.file(name)),
         }
@@ -108,8 +109,9 @@ impl Lab for GuestLab {
         if !self.is_loaded("lp_sleeper") {
             Self::busybox(&["insmod", &format!("{MODULES}/lp_sleeper.ko")]);
         }
-        let child = Command::new("/bin/busybox")
-            .args(["cat", "/proc/lp_sleeper"])
+        // By its own name: a task is called after the program it was started as.
+        let child = Command::new("/bin/cat")
+            .arg("/proc/lp_sleeper")
             .stdout(Stdio::null())
             .spawn()
             .expect("start a sleeper");

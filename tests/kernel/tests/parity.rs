@@ -1,5 +1,7 @@
 //! The cases of the kernel crate on real kernels: what the fake kernel claims, and what operations rely on.
 
+#![expect(clippy::unwrap_used, reason = "test code fails by panicking")]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
