@@ -34,7 +34,7 @@ pub fn run() -> (usize, usize) {
 }
 
 fn formatting() -> Result<()> {
-    progress::run(cargo().args(["fmt", "--all", "--check"]))
+    progress::run(cargo().args(["fmt", "--all", "--check", "--", "--color", "never"]))
 }
 
 fn lints() -> Result<()> {

@@ -124,13 +124,7 @@ pub fn run(options: &Options) -> ExitCode {
     {
         progress::line(&format!("{layer}:"));
         let started = Instant::now();
-        let tally = run_layer(layer, options).unwrap_or_else(|error| {
-            progress::line(&format!("error: {error:#}"));
-            Tally {
-                failed: 1,
-                ..Tally::default()
-            }
-        });
+        let tally = run_layer(layer, options);
         total.add(tally);
         summary.push((layer, tally, started.elapsed()));
     }
@@ -156,7 +150,7 @@ fn close(summary: &[(Layer, Tally, Duration)], total: Tally) {
     println!("{total}");
 }
 
-fn run_layer(layer: Layer, options: &Options) -> Result<Tally> {
+fn run_layer(layer: Layer, options: &Options) -> Tally {
     let mut tally = Tally::default();
     if layer == Layer::Unit && options.filter.is_none() {
         let (passed, failed) = checks::run();
@@ -166,13 +160,21 @@ fn run_layer(layer: Layer, options: &Options) -> Result<Tally> {
             ignored: 0,
         });
     }
+    if let Err(error) = run_programs(layer, options, &mut tally) {
+        progress::line(&format!("error: {error:#}"));
+        tally.failed += 1;
+    }
+    tally
+}
+
+fn run_programs(layer: Layer, options: &Options, tally: &mut Tally) -> Result<()> {
     for program in programs(layer)? {
         tally.add(run_program(&program, options)?);
     }
     if layer == Layer::Unit && options.filter.is_none() {
         tally.add(run_examples_in_documentation()?);
     }
-    Ok(tally)
+    Ok(())
 }
 
 /// Builds the test programs of a layer.

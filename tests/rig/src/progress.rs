@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 const QUIET: Duration = Duration::from_secs(1);
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How much of a failed command's output is shown.
-const TAIL_LINES: usize = 40;
+const TAIL_LINES: usize = 100;
 
 /// Prints one line. Not through `eprintln!`: the test harness keeps that back until a test has failed.
 pub fn line(text: &str) {
