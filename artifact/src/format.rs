@@ -45,6 +45,8 @@ pub const MAX_MANIFEST_BYTES: usize = 16 << 10;
 pub const MAX_INSPECTION_BYTES: usize = 1 << 20;
 /// Largest module in bytes.
 pub const MAX_KO_BYTES: usize = livepatch_module::MAX_MODULE_BYTES;
+/// Most modules in one bundle; a fleet has one per kernel build.
+pub const MAX_ENTRIES: usize = 256;
 /// Most CVE ids.
 pub const MAX_CVES: usize = 128;
 

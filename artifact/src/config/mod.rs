@@ -11,6 +11,8 @@ pub use docker::{Credentials, DockerConfig};
 pub(crate) use mirror::Place;
 pub use mirror::{Endpoint, Mirror};
 
+use crate::reference::Repository;
+
 /// Docker's credentials, as `docker login` writes them and a Secret of type kubernetes.io/dockerconfigjson holds them.
 const DOCKER_CONFIG: &str = "config.json";
 /// Certificates to trust besides those of the system, PEM.
@@ -71,6 +73,13 @@ impl ConfigError {
     /// Stable reason code for status, events, metrics and logs.
     pub fn reason(&self) -> &'static str {
         "RegistryConfigInvalid"
+    }
+
+    pub(crate) fn no_place(repository: &Repository) -> Self {
+        Self::Malformed {
+            what: MIRRORS,
+            why: format!("its only mirror leaves no path for {repository}"),
+        }
     }
 }
 
