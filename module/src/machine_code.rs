@@ -79,10 +79,11 @@ fn last_constant(before: &[[u8; 4]], register: u32) -> Option<u8> {
         if word & 0xffe0_001f == 0x5280_0000 | register {
             return u8::try_from(word >> 5 & 0xffff).ok();
         }
-        // Branches, calls and returns; and anything else that has the register as its destination.
+        // Branches, calls and returns end the search, as does whatever has the register among its operands where
+        // results go: bits 0-4, and bits 10-14 in the loads of pairs.
         let branches = word & 0x1c00_0000 == 0x1400_0000;
-        let may_write = word & 0x1f == register && word & 0x0a00_0000 != 0x0800_0000;
-        if branches || may_write {
+        let loads_or_stores = word & 0x0a00_0000 == 0x0800_0000;
+        if branches || word & 0x1f == register || loads_or_stores && word >> 10 & 0x1f == register {
             return None;
         }
     }
@@ -147,6 +148,8 @@ mod tests {
         assert_eq!(arm64(&[0x3900_601f]), [Some(0)]); // strb wzr,[x0,#24]
         assert_eq!(arm64(&[0x5280_0021, 0x3900_6001]), [Some(1)]); // mov w1,#1; strb w1,[x0,#24]
         assert_eq!(arm64(&[0x5280_0021, 0x9400_0000, 0x3900_6001]), [None]); // a call in between
+        assert_eq!(arm64(&[0x5280_0021, 0x3940_0041, 0x3900_6001]), [None]); // ldrb w1,[x2]
+        assert_eq!(arm64(&[0x5280_0021, 0xa940_0440, 0x3900_6001]), [None]); // ldp x0,x1,[x2]
         assert_eq!(arm64(&[0x3900_6001]), [None]);
         assert_eq!(arm64(&[0x3900_641f]), []); // strb wzr,[x0,#25]
     }

@@ -210,3 +210,58 @@ fn json_is_the_documented_one() {
     back.validate().unwrap();
     assert_eq!(back, read(fixture!("fmt_static_shadow")));
 }
+
+/// No kernel for arm64 with livepatching was at hand; these come from a compiler for arm64 all the same.
+#[test]
+fn arm64_layouts() {
+    for (bytes, format, value) in [
+        (&fixture!("arm64_static")[..], Format::Static, ReplaceValue::True),
+        (
+            &fixture!("arm64_static_dynamic")[..],
+            Format::Static,
+            ReplaceValue::Dynamic,
+        ),
+        (
+            &fixture!("arm64_kpatch_replace")[..],
+            Format::KpatchBuild,
+            ReplaceValue::True,
+        ),
+        (
+            &fixture!("arm64_kpatch_keep")[..],
+            Format::KpatchBuild,
+            ReplaceValue::False,
+        ),
+        (
+            &fixture!("arm64_kpatch_dynamic")[..],
+            Format::KpatchBuild,
+            ReplaceValue::Dynamic,
+        ),
+    ] {
+        let it = read(bytes);
+        assert_eq!((it.architecture, it.format), (Architecture::Arm64, format));
+        assert_eq!(it.replace.value, value, "{}", it.replace.evidence);
+        assert_eq!(it.objects, [object("vmlinux", &[("cmdline_proc_show", 2)], &[])]);
+        assert_eq!(it.build_id, None);
+    }
+}
+
+#[test]
+fn signature_is_described() {
+    let signature = read(fixture!("fmt_static_signed")).signature.unwrap();
+    assert_eq!(signature.signer.as_deref(), Some("Livepatch test key"));
+    assert_eq!(signature.hash.as_deref(), Some("sha512"));
+    assert_eq!(signature.key_id.as_deref(), Some("0badc0de"));
+    let unsigned = read(fixture!("fmt_static"));
+    assert_eq!(read(fixture!("fmt_static_signed")).objects, unsigned.objects);
+}
+
+#[test]
+fn broken_signature_trailer_is_refused() {
+    let mut bytes = fixture!("fmt_static_signed").to_vec();
+    let length = bytes.len() - "~Module signature appended~\n".len() - 4;
+    bytes[length] = 0xff;
+    assert_eq!(inspect(&bytes).unwrap_err().reason(), "Malformed");
+    // Half of it gone is a module without signature, as it is for a kernel.
+    let unsigned = &fixture!("fmt_static_signed")[..length];
+    assert_eq!(read(unsigned).signature, None);
+}
