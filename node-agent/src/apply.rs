@@ -1,0 +1,418 @@
+//! Doing one step. IO, and the only place from which the kernel is changed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use livepatch_kernel::operation::{self, LoadOutcome, LoadRequest, OnTimeout, Roster, Unload, UnloadOutcome};
+use livepatch_kernel::preflight::{KernelState, Weight, preflight};
+use livepatch_kernel::{BuildId, KernelError, RefusalReason};
+use livepatch_module::Inspection;
+use tokio::sync::watch;
+
+use crate::agent::Agent;
+use crate::conclude::{Conclusion, chain, conclude};
+use crate::decide::{JournalState, Key, Load, Preparation, Step, decide};
+use crate::fetch::Seen;
+use crate::journal::{Entry, Failure, Journal};
+use crate::operate;
+use crate::retry::Subject;
+use crate::source::Module;
+use crate::store::sha256_of;
+use crate::verify;
+
+/// How long the references of a leftover module are waited for.
+const LEFTOVER: Duration = Duration::from_secs(15);
+
+impl Agent {
+    pub(crate) async fn apply(&mut self, step: Step, seen: &Seen) {
+        match step {
+            Step::Nothing => {}
+            Step::Write(journal) => {
+                self.keep(journal).await;
+            }
+            Step::Prepare(preparation) => self.prepare(*preparation, seen).await,
+            Step::Load(load) => self.load(*load).await,
+            Step::Follow(key) => self.follow(&key).await,
+            Step::RemoveLeftover(name) => self.remove_leftover(name).await,
+        }
+    }
+
+    /// Makes the journal durable; from then on it is what is known. False if that failed.
+    async fn keep(&mut self, journal: Journal) -> bool {
+        let (file, content) = (self.file.clone(), journal.clone());
+        match self.blocking(move || file.write(&content)).await {
+            Ok(()) => {
+                self.memory.retries.forget(&Subject::Journal);
+                self.memory.journal = JournalState::Known(journal);
+                true
+            }
+            Err(error) => {
+                self.wait_with(Subject::Journal, Failure::new(error.reason(), &chain(&error)));
+                false
+            }
+        }
+    }
+
+    async fn change_entry(&mut self, key: &Key, change: impl FnOnce(Entry) -> Option<Entry>) {
+        let JournalState::Known(journal) = &self.memory.journal else {
+            return;
+        };
+        let mut journal = journal.clone();
+        let Some(entry) = journal.entry(&key.set_uid, &key.pair).cloned() else {
+            return;
+        };
+        match change(entry) {
+            Some(changed) => journal.put(changed),
+            None => journal.entries.retain(|entry| Key::of(entry) != *key),
+        }
+        self.keep(journal).await;
+    }
+
+    /// Notes a failure that passes.
+    fn wait_with(&mut self, subject: Subject, failure: Failure) {
+        tracing::warn!(reason = %failure.reason, subject = ?subject, "waiting: {}", failure.message);
+        self.metrics.failed(&failure.reason);
+        self.memory
+            .retries
+            .failed(subject, failure, self.kernel.now(), Self::jitter());
+    }
+
+    /// Notes a failure that does not.
+    async fn give_up(&mut self, entry: Entry, failure: Failure) {
+        tracing::error!(
+            reason = %failure.reason, set = %entry.set, rollout = %entry.rollout, module = %entry.module,
+            "failed: {}", failure.message
+        );
+        self.metrics.failed(&failure.reason);
+        let JournalState::Known(journal) = &self.memory.journal else {
+            return;
+        };
+        let mut journal = journal.clone();
+        journal.put(entry.failed(failure));
+        self.keep(journal).await;
+    }
+
+    /// Brings a module into the local store: from there if it is there already, else from its source.
+    async fn prepare(&mut self, preparation: Preparation, seen: &Seen) {
+        let Preparation {
+            mut entry,
+            subject,
+            again,
+        } = preparation;
+        let (store, source, wanted) = (self.store.clone(), Arc::clone(&self.source), entry.clone());
+        let limit = self.settings.times.pull;
+        let identity = seen.truth.identity.clone();
+        let obtaining = async move {
+            if !again {
+                source
+                    .allows(&wanted.repository)
+                    .map_err(|error| Refusal::of(&error, false, error.reason()))?;
+            }
+            let stored = {
+                let (store, source, wanted) = (store.clone(), Arc::clone(&source), wanted.clone());
+                tokio::task::spawn_blocking(move || {
+                    let bytes = store.read(&wanted.pair.sha256).ok().flatten()?;
+                    source.inspect(&bytes).ok()
+                })
+            };
+            if let Ok(Some(inspection)) = stored.await {
+                verify::module(&wanted, &identity, &wanted.pair.sha256, &inspection)
+                    .map_err(|error| Refusal::of(&error, false, error.reason()))?;
+                return Ok(inspection);
+            }
+            let pulled = tokio::time::timeout(limit, source.pull(&wanted.repository, &wanted.digest)).await;
+            let Module { bytes, inspection } = match pulled {
+                Ok(Ok(module)) => module,
+                Ok(Err(error)) => return Err(Refusal::of(&error, error.is_retryable(), error.reason())),
+                Err(_) => {
+                    let message = format!("the module was not pulled within {} s", limit.as_secs());
+                    return Err(Refusal {
+                        failure: Failure::new("RegistryUnavailable", &message),
+                        passes: true,
+                    });
+                }
+            };
+            let keeping = tokio::task::spawn_blocking(move || {
+                verify::module(&wanted, &identity, &sha256_of(&bytes), &inspection)
+                    .map_err(|error| Refusal::of(&error, false, error.reason()))?;
+                store
+                    .write(&wanted.pair.sha256, &bytes)
+                    .map_err(|error| Refusal::of(&error, true, error.reason()))?;
+                Ok(inspection)
+            });
+            keeping.await.unwrap_or_else(|_| Err(Refusal::ended()))
+        };
+        let obtained: Result<Inspection, Refusal> = self.reporting(obtaining.boxed()).await;
+        match obtained {
+            Ok(inspection) => {
+                self.memory.prepared.insert(entry.pair.sha256.clone(), inspection);
+            }
+            Err(Refusal { failure, passes: true }) => self.wait_with(subject, failure),
+            Err(Refusal { failure, passes: false }) => {
+                entry.boot = seen.truth.boot.clone();
+                if again {
+                    entry.phase = crate::journal::Phase::Starting { again };
+                }
+                self.give_up(entry, failure).await;
+            }
+        }
+    }
+
+    async fn load(&mut self, load: Load) {
+        let Load { mut entry, grant } = load;
+        let subject = match &grant {
+            Some(grant) => Subject::grant(grant),
+            None => Subject::Restore(entry.pair.clone()),
+        };
+        let Some(image) = self.image(&entry).await else {
+            // Damaged since it was checked: to be fetched anew.
+            self.memory.prepared.remove(&entry.pair.sha256);
+            return;
+        };
+        if let Some(failure) = self.preflight(&entry).await {
+            return match failure {
+                Ok(certain) => self.give_up(entry, certain).await,
+                Err(passing) => self.wait_with(subject, passing),
+            };
+        }
+        if let Some(grant) = &grant
+            && let Err(failure) = self.confirm(grant).await
+        {
+            return self.wait_with(subject, failure);
+        }
+        let kernel = Arc::clone(&self.kernel);
+        let roster = self.blocking(move || Roster::take(kernel.as_ref())).await;
+        entry.roster = match roster {
+            Ok(roster) => roster,
+            Err(error) => return self.wait_with(subject, unreadable(&error)),
+        };
+        entry.started = self.kernel.now();
+        entry.deadline = entry.started + Duration::from_secs(entry.timeout_seconds.into());
+        let JournalState::Known(journal) = &self.memory.journal else {
+            return;
+        };
+        let mut journal = journal.clone();
+        journal.put(entry.clone());
+        if !self.keep(journal).await {
+            return;
+        }
+        tracing::info!(set = %entry.set, rollout = %entry.rollout, module = %entry.module, "loading");
+        let operation = operation::Load::new(request(&entry, image));
+        self.operate(operation, entry, subject).await;
+    }
+
+    /// What is known to fail is not tried: `Ok` is such a failure, `Err` one to know. What the kernel says itself about a
+    /// missing function, with its error number and without harm, is left to the kernel to say.
+    async fn preflight(&self, entry: &Entry) -> Option<Result<Failure, Failure>> {
+        let inspection = self.memory.prepared.get(&entry.pair.sha256)?.clone();
+        let kernel = Arc::clone(&self.kernel);
+        let look = move || KernelState::read(kernel.as_ref(), &inspection).map(|state| preflight(&inspection, &state));
+        let findings = match self.blocking(look).await {
+            Ok(findings) => findings,
+            Err(error) => return Some(Err(unreadable(&error))),
+        };
+        let left_to_kernel = [RefusalReason::SymbolNotFound, RefusalReason::SymbolPositionNotFound];
+        findings
+            .iter()
+            .filter(|finding| finding.weight == Weight::Fails)
+            .find(|finding| {
+                !left_to_kernel
+                    .iter()
+                    .any(|reason| <&str>::from(reason) == finding.reason)
+            })
+            .map(|finding| Ok(Failure::new(finding.reason, &finding.message)))
+    }
+
+    async fn follow(&mut self, key: &Key) {
+        let JournalState::Known(journal) = &self.memory.journal else {
+            return;
+        };
+        let Some(entry) = journal.entry(&key.set_uid, &key.pair).cloned() else {
+            return;
+        };
+        tracing::info!(set = %entry.set, rollout = %entry.rollout, module = %entry.module, "going on with a transition");
+        // Without its image a lost race could not be repaired, but the transition goes on all the same.
+        let image = self.image(&entry).await.unwrap_or_default();
+        let operation = operation::Load::resume(request(&entry, image), entry.started, entry.roster.clone());
+        let subject = Subject::Follow(entry.pair.clone());
+        self.operate(operation, entry, subject).await;
+    }
+
+    async fn operate(&mut self, operation: operation::Load, entry: Entry, subject: Subject) {
+        let (sender, mut receiver) = watch::channel(Vec::new());
+        let (kernel, leave) = (Arc::clone(&self.kernel), self.leave.clone());
+        let working = tokio::task::spawn_blocking(move || {
+            let mut operation = operation;
+            operate::to_its_end(&mut operation, kernel.as_ref(), &leave, &sender)
+        });
+        let ended = self.reporting_blockers(working.boxed(), Some(&mut receiver)).await;
+        self.memory.blockers.clear();
+        // Without an outcome the agent is to stop, or the operation's thread died; the journal says what was begun.
+        if let Ok(Some(outcome)) = ended {
+            self.conclude(outcome, entry, subject).await;
+        }
+    }
+
+    async fn conclude(&mut self, outcome: LoadOutcome, entry: Entry, subject: Subject) {
+        match conclude(outcome) {
+            Conclusion::Loaded(loaded) => {
+                // The next look at the kernel writes it down.
+                let took = loaded.effective.since(loaded.called.unwrap_or(entry.started));
+                self.metrics.last_load_seconds.set(took.as_secs_f64());
+                self.memory.retries.forget(&subject);
+                tracing::info!(
+                    set = %entry.set, rollout = %entry.rollout, module = %entry.module,
+                    milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                    replaced = ?loaded.replaced, repair = ?loaded.repair, "loaded"
+                );
+            }
+            Conclusion::Failed(failure) => self.give_up(entry, failure).await,
+            Conclusion::Later(failure) => {
+                self.change_entry(&Key::of(&entry), Entry::unbegun).await;
+                self.wait_with(subject, failure);
+            }
+            Conclusion::Unfinished(failure) => {
+                self.memory.blockers.clone_from(&failure.blockers);
+                self.wait_with(Subject::Follow(entry.pair), failure);
+            }
+            Conclusion::NotReturned => {
+                self.memory.unreturned.insert(entry.module);
+            }
+        }
+    }
+
+    async fn remove_leftover(&mut self, name: String) {
+        let kernel = Arc::clone(&self.kernel);
+        let module = name.clone();
+        let outcome = self
+            .blocking(move || {
+                let mut unload = Unload::new(module, kernel.now() + LEFTOVER);
+                operation::run(&mut unload, kernel.as_ref(), |_| {})
+            })
+            .await;
+        let why = match outcome {
+            UnloadOutcome::Unloaded | UnloadOutcome::NotLoaded | UnloadOutcome::StillActive => {
+                return self.memory.retries.forget(&Subject::Leftover(name));
+            }
+            UnloadOutcome::NotALivepatch => "it is not known to be a livepatch".to_owned(),
+            UnloadOutcome::StillReferenced { refcount } => format!("{refcount} references to it remain"),
+            UnloadOutcome::Interrupted => "interrupted".to_owned(),
+            UnloadOutcome::Refused(error) => error.to_string(),
+            UnloadOutcome::Unreadable(error) => chain(&error),
+        };
+        let failure = Failure::new(
+            "LeftoverNotRemoved",
+            &format!("module {name} is no longer in use and stays: {why}"),
+        );
+        self.wait_with(Subject::Leftover(name), failure);
+    }
+
+    /// The bytes of an entry's module, if they are in the local store and undamaged.
+    async fn image(&self, entry: &Entry) -> Option<Arc<[u8]>> {
+        let (store, sha256) = (self.store.clone(), entry.pair.sha256.clone());
+        let read = self.blocking(move || store.read(&sha256)).await;
+        read.inspect_err(|error| tracing::warn!(reason = error.reason(), "{}", chain(error)))
+            .ok()
+            .flatten()
+            .map(Arc::from)
+    }
+
+    /// Forgets what is of no use any more.
+    pub(crate) fn tidy(&mut self, seen: &Seen) {
+        let JournalState::Known(journal) = &self.memory.journal else {
+            return;
+        };
+        let grants = seen.object.as_ref().map_or(&[][..], |object| &object.spec.livepatches);
+        let wanted = |sha256: &str| journal.needs(sha256) || grants.iter().any(|grant| grant.module.sha256 == sha256);
+        let before = self.memory.prepared.len();
+        self.memory.prepared.retain(|sha256, _| wanted(sha256));
+        if self.memory.prepared.len() != before {
+            self.store.retain(wanted);
+        }
+        self.memory.retries.retain(|subject| match subject {
+            Subject::Grant { .. } => grants.iter().any(|grant| Subject::grant(grant) == *subject),
+            Subject::Restore(pair) | Subject::Follow(pair) => journal.entries.iter().any(|entry| entry.pair == *pair),
+            Subject::Leftover(name) => seen.truth.leftovers.iter().any(|module| module.name == *name),
+            Subject::Journal | Subject::Report => true,
+        });
+    }
+
+    /// Runs something outside the event loop.
+    pub(crate) async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        match tokio::task::spawn_blocking(work).await {
+            Ok(done) => done,
+            // Only a panic ends such a task early, and the pool outlives the agent.
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+
+    async fn reporting<T>(&mut self, work: futures::future::BoxFuture<'_, T>) -> T {
+        self.reporting_blockers(work, None).await
+    }
+
+    /// Waits for something that may take long, and reports meanwhile, not more often than every ten seconds.
+    async fn reporting_blockers<T>(
+        &mut self,
+        mut work: futures::future::BoxFuture<'_, T>,
+        mut blockers: Option<&mut watch::Receiver<Vec<livepatch_crds::node::Blocker>>>,
+    ) -> T {
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(self.settings.times.progress) => {}
+            }
+            if let Some(blockers) = &mut blockers {
+                self.memory.blockers.clone_from(&blockers.borrow_and_update());
+            }
+            let report = async {
+                if let Ok(seen) = self.fetch().await {
+                    let decision = decide(&seen.snapshot(&self.memory, self.settings.times.settle));
+                    self.report(&seen, &decision).await;
+                }
+            };
+            report.await;
+        }
+    }
+}
+
+/// Why a module is not in the local store.
+struct Refusal {
+    failure: Failure,
+    /// Whether another try may succeed.
+    passes: bool,
+}
+
+impl Refusal {
+    fn of(error: &dyn std::error::Error, passes: bool, reason: &str) -> Self {
+        Self {
+            failure: Failure::new(reason, &chain(error)),
+            passes,
+        }
+    }
+
+    fn ended() -> Self {
+        Self {
+            failure: Failure::new("Interrupted", "the agent is stopping"),
+            passes: true,
+        }
+    }
+}
+
+fn unreadable(error: &KernelError) -> Failure {
+    Failure::new(error.reason(), &chain(error))
+}
+
+fn request(entry: &Entry, image: Arc<[u8]>) -> LoadRequest {
+    LoadRequest {
+        name: entry.module.clone(),
+        build_id: BuildId::try_from(entry.build_id.clone()).ok(),
+        image,
+        parameters: std::ffi::CString::default(),
+        deadline: entry.deadline,
+        on_timeout: OnTimeout::Revert,
+    }
+}

@@ -1,0 +1,95 @@
+//! What is known at the beginning of a step, and the two live reads before something new is begun. IO.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use livepatch_crds::NodeLivepatch;
+use livepatch_crds::node::Grant;
+use livepatch_kernel::KernelError;
+
+use crate::agent::{Agent, Memory};
+use crate::conclude::chain;
+use crate::decide::{JournalState, Snapshot};
+use crate::journal::Failure;
+use crate::truth::Truth;
+
+/// What is known at the beginning of a step.
+pub(crate) struct Seen {
+    pub object: Option<Arc<NodeLivepatch>>,
+    pub truth: Truth,
+    pub stop: Option<String>,
+}
+
+impl Seen {
+    pub fn snapshot<'a>(&'a self, memory: &'a Memory, settle: Duration) -> Snapshot<'a> {
+        Snapshot {
+            spec: self.object.as_ref().map(|object| &object.spec),
+            truth: &self.truth,
+            journal: &memory.journal,
+            stop: self.stop.as_deref(),
+            prepared: &memory.prepared,
+            retries: &memory.retries,
+            blockers: &memory.blockers,
+            settle,
+        }
+    }
+}
+
+impl Agent {
+    /// Reads the kernel and the stop switches, and takes what the watch last said.
+    pub(crate) async fn fetch(&mut self) -> Result<Seen, KernelError> {
+        self.health.beat();
+        let object = self.desired.borrow_and_update().object().cloned();
+        let names: BTreeSet<String> = match &self.memory.journal {
+            JournalState::Known(journal) => journal
+                .entries
+                .iter()
+                .filter(|entry| entry.is_under_way())
+                .map(|entry| entry.module.clone())
+                .collect(),
+            JournalState::Missing | JournalState::Unreadable(_) => BTreeSet::new(),
+        };
+        let (kernel, switches) = (Arc::clone(&self.kernel), self.settings.stop.clone());
+        let read = move || (Truth::read(kernel.as_ref(), &names), switches.read());
+        let (truth, stop) = self.blocking(read).await;
+        let mut truth = truth?;
+        self.memory.unreturned.retain(|name| truth.livepatch(name).is_none());
+        truth.coming_or_going.extend(self.memory.unreturned.iter().cloned());
+        self.metrics
+            .loaded
+            .set(i64::try_from(truth.livepatches.len()).unwrap_or(i64::MAX));
+        Ok(Seen { object, truth, stop })
+    }
+
+    /// Whether a grant still stands: the object and the Lease, read from the API server itself, right before the load.
+    pub(crate) async fn confirm(&self, grant: &Grant) -> Result<(), Failure> {
+        let unavailable = |error: crate::cluster::ClusterError| Failure::new(error.reason(), &chain(&error));
+        let (object, epoch) = tokio::join!(self.cluster.node(), self.cluster.epoch());
+        let withdrawn = |why: &str| Err(Failure::new("GrantWithdrawn", why));
+        let Some(object) = object.map_err(unavailable)? else {
+            return withdrawn("the NodeLivepatch is gone");
+        };
+        let known = self.desired.borrow().object().map(|known| known.metadata.uid.clone());
+        if known.is_some_and(|known| known != object.metadata.uid) {
+            return withdrawn("the NodeLivepatch was made anew");
+        }
+        if !object.spec.hold.is_empty() {
+            return Err(Failure::new("Held", &object.spec.hold));
+        }
+        if !object.spec.livepatches.contains(grant) {
+            return withdrawn("the NodeLivepatch no longer has this grant");
+        }
+        match epoch.map_err(unavailable)? {
+            Some(epoch) if epoch == grant.epoch => Ok(()),
+            Some(epoch) => Err(Failure::new(
+                "EpochStale",
+                &format!("granted under leadership {}, the present one is {epoch}", grant.epoch),
+            )),
+            None => Err(Failure::new(
+                "EpochStale",
+                "the operator's Lease is not there, so nobody vouches for the grant",
+            )),
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The records of the journal. No IO.
+
+use livepatch_crds::bounded::{MAX_ENTRY_MESSAGE, bounded};
+use livepatch_crds::node::{Blocker, Grant, ModuleReference, SetReference};
+use livepatch_crds::set::LivepatchType;
+use livepatch_kernel::operation::Roster;
+use livepatch_kernel::{BootId, BootTime};
+use serde::{Deserialize, Serialize};
+
+/// Version of the file's schema that this program writes and reads.
+pub const SCHEMA: u32 = 1;
+
+/// Most entries kept. The oldest that matter least go first.
+pub const MAX_ENTRIES: usize = 128;
+
+/// The whole journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Journal {
+    /// [`SCHEMA`]; anything else is refused by the reader.
+    pub schema: u32,
+    /// Why nothing may be changed on this node, as the API server last said; empty if it may. Heeded while the API
+    /// server is away.
+    #[serde(default)]
+    pub hold: String,
+    /// One entry per set and pair, in the order of their first loads.
+    #[serde(default)]
+    pub entries: Vec<Entry>,
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Self {
+            schema: SCHEMA,
+            hold: String::new(),
+            entries: Vec::new(),
+        }
+    }
+}
+
+/// What is loaded where: the identity of all work of this project.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pair {
+    /// GNU build id of the kernel, hexadecimal.
+    pub kernel_build_id: String,
+    /// SHA-256 of the module file, hexadecimal.
+    pub sha256: String,
+}
+
+impl Pair {
+    /// The pair for which a grant was given.
+    pub fn of(grant: &Grant) -> Self {
+        Self {
+            kernel_build_id: grant.module.kernel_build_id.clone(),
+            sha256: grant.module.sha256.clone(),
+        }
+    }
+}
+
+/// One module that was granted to this node, and how far it came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// Name of the set.
+    pub set: String,
+    /// UID of the set.
+    pub set_uid: String,
+    /// Name of the rollout.
+    pub rollout: String,
+    /// The attempt of the rollout.
+    pub attempt: i32,
+    /// Whether the set is a cumulative one.
+    pub cumulative: bool,
+    /// What is loaded on which kernel.
+    pub pair: Pair,
+    /// Name of the module in the kernel's spelling.
+    pub module: String,
+    /// GNU build id of the module, hexadecimal; empty if it has none.
+    pub build_id: String,
+    /// Repository of the module, to pull it again if the local copy is damaged.
+    pub repository: String,
+    /// Digest of the module's manifest.
+    pub digest: String,
+    /// Time for a transition, in seconds.
+    pub timeout_seconds: u32,
+    /// Boot to which `started`, `deadline` and the instants in `phase` belong.
+    pub boot: BootId,
+    /// When the intent was written.
+    pub started: BootTime,
+    /// When a transition that has not finished is given up.
+    pub deadline: BootTime,
+    /// How often a load of this attempt was begun.
+    pub starts: u32,
+    /// What was enabled before the load: a cancelled load is compared with it.
+    #[serde(default)]
+    pub roster: Roster,
+    /// How far it came.
+    pub phase: Phase,
+}
+
+/// How far an entry came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "camelCase")]
+pub enum Phase {
+    /// Written before the load: the kernel may or may not have been asked.
+    Starting {
+        /// Whether it was settled in an earlier boot, so that this load is a return to it.
+        again: bool,
+    },
+    /// In effect, on probation.
+    Applied {
+        /// Since when.
+        at: BootTime,
+    },
+    /// In effect for long enough; comes back after a reboot without being asked for.
+    Settled,
+    /// Was in effect until a newer one of the same set replaced it. Comes back if that one is quarantined on probation.
+    Superseded {
+        /// SHA-256 of the newer module.
+        by: String,
+    },
+    /// Was settled in an earlier boot and could not be brought back in this one. Tried again after the next reboot.
+    NotRestored {
+        /// Why.
+        failure: Failure,
+    },
+    /// Failed; not tried again for this attempt.
+    Failed {
+        /// Why.
+        failure: Failure,
+    },
+    /// The node rebooted while it was being loaded or on probation: not loaded again until a person asks for a new
+    /// attempt.
+    Quarantined {
+        /// Why.
+        failure: Failure,
+    },
+}
+
+/// Why something failed, as the status tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// A reason code.
+    pub reason: String,
+    /// What happened, bounded and without control characters.
+    pub message: String,
+    /// Tasks that kept a transition from finishing.
+    #[serde(default)]
+    pub blockers: Vec<Blocker>,
+}
+
+impl Failure {
+    /// A failure with its text cut to what an API object holds.
+    pub fn new(reason: &str, message: &str) -> Self {
+        Self {
+            reason: bounded(reason, 64),
+            message: bounded(message, MAX_ENTRY_MESSAGE),
+            blockers: Vec::new(),
+        }
+    }
+}
+
+impl Entry {
+    /// An entry for a grant, about to be begun.
+    pub fn begin(grant: &Grant, boot: BootId, now: BootTime) -> Self {
+        let timeout_seconds = u32::try_from(grant.transition_timeout_seconds.max(0)).unwrap_or(0);
+        Self {
+            set: grant.set.name.clone(),
+            set_uid: grant.set.uid.clone(),
+            rollout: grant.rollout.clone(),
+            attempt: grant.attempt,
+            cumulative: grant.livepatch_type == LivepatchType::Cumulative,
+            pair: Pair::of(grant),
+            module: grant.module.name.clone(),
+            build_id: grant.module.build_id.clone(),
+            repository: grant.module.repository.clone(),
+            digest: grant.module.digest.clone(),
+            timeout_seconds,
+            boot,
+            started: now,
+            deadline: now + std::time::Duration::from_secs(timeout_seconds.into()),
+            starts: 1,
+            roster: Roster::default(),
+            phase: Phase::Starting { again: false },
+        }
+    }
+
+    /// Whether this entry is about the pair of a grant, for its set.
+    pub fn is_for(&self, grant: &Grant) -> bool {
+        self.set_uid == grant.set.uid && self.pair == Pair::of(grant)
+    }
+
+    /// Whether this entry is about the very attempt of a grant.
+    pub fn is_attempt(&self, grant: &Grant) -> bool {
+        self.is_for(grant) && self.rollout == grant.rollout && self.attempt == grant.attempt
+    }
+
+    /// Whether a grant was given after this entry, and by a person's demand to try again.
+    ///
+    /// Attempts count per rollout, and the first one of a new rollout is nobody's demand for this pair.
+    pub fn is_retried_by(&self, grant: &Grant) -> bool {
+        if self.rollout == grant.rollout {
+            grant.attempt > self.attempt
+        } else {
+            grant.attempt > 1
+        }
+    }
+
+    /// The module as a grant names it.
+    pub fn module_reference(&self) -> ModuleReference {
+        ModuleReference {
+            name: self.module.clone(),
+            repository: self.repository.clone(),
+            digest: self.digest.clone(),
+            sha256: self.pair.sha256.clone(),
+            build_id: self.build_id.clone(),
+            kernel_build_id: self.pair.kernel_build_id.clone(),
+        }
+    }
+
+    /// The set as a grant names it.
+    pub fn set_reference(&self) -> SetReference {
+        SetReference {
+            name: self.set.clone(),
+            uid: self.set_uid.clone(),
+        }
+    }
+
+    /// Cumulative or `OffBand`.
+    pub const fn livepatch_type(&self) -> LivepatchType {
+        if self.cumulative {
+            LivepatchType::Cumulative
+        } else {
+            LivepatchType::OffBand
+        }
+    }
+
+    /// Whether the kernel was, or may have been, asked to load it and the end is not yet written.
+    pub const fn is_under_way(&self) -> bool {
+        matches!(self.phase, Phase::Starting { .. })
+    }
+
+    /// Whether this project put it into effect and nothing of this project took it out since.
+    pub const fn is_in_effect(&self) -> bool {
+        matches!(self.phase, Phase::Applied { .. } | Phase::Settled)
+    }
+}
+
+impl Journal {
+    /// The entry for the pair of a grant and its set.
+    pub fn entry_for(&self, grant: &Grant) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.is_for(grant))
+    }
+
+    /// The entry of a set for a pair.
+    pub fn entry(&self, set_uid: &str, pair: &Pair) -> Option<&Entry> {
+        self.entries
+            .iter()
+            .find(|entry| entry.set_uid == set_uid && entry.pair == *pair)
+    }
+
+    /// The same, to change it.
+    pub fn entry_mut(&mut self, set_uid: &str, pair: &Pair) -> Option<&mut Entry> {
+        self.entries
+            .iter_mut()
+            .find(|entry| entry.set_uid == set_uid && entry.pair == *pair)
+    }
+
+    /// Puts an entry in the place of the one for the same set and pair, or at the end.
+    pub fn put(&mut self, entry: Entry) {
+        match self.entry_mut(&entry.set_uid, &entry.pair) {
+            Some(old) => *old = entry,
+            None => self.entries.push(entry),
+        }
+    }
+}
