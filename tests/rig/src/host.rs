@@ -74,11 +74,16 @@ static SPAWNER: LazyLock<Mutex<mpsc::Sender<(Command, Spawned)>>> = LazyLock::ne
     Mutex::new(sender)
 });
 
+/// Shell script that becomes its arguments if its parent is the process of the given id. The signal is not sent for a
+/// parent that died before it was asked for.
+pub(crate) const IF_PARENT: &str = r#"[ "$PPID" = "$0" ] && exec "$@""#;
+
 /// Starts a command that gets `signal` when this process dies.
 fn spawn_bound(command: &Command, signal: &str, stdio: [Stdio; 3]) -> io::Result<Child> {
     let mut bound = Command::new("setpriv");
     bound
-        .args(["--pdeathsig", signal, "--"])
+        .args(["--pdeathsig", signal, "--", "sh", "-c", IF_PARENT])
+        .arg(std::process::id().to_string())
         .arg(command.get_program())
         .args(command.get_args());
     for (name, value) in command.get_envs() {

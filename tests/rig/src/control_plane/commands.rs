@@ -7,12 +7,13 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{AUDIT_LOG, ControlPlane, Files, HOST_SEEN_FROM_VM};
-use crate::host::Port;
+use crate::host::{IF_PARENT, Port};
 
 impl ControlPlane {
     pub(super) fn apiserver_command(&self) -> Result<Command> {
         let program = self.programs.join("kube-apiserver");
         let mut command = if self.options.node_names {
+            // A user namespace makes the kernel forget whose death ends the process, so that is said again inside.
             // Names of nodes are known to this process alone: in its mount namespace /etc/hosts is the file that
             // `set_host` writes.
             let mut command = Command::new("unshare");
@@ -24,10 +25,10 @@ impl ControlPlane {
                     "--mount",
                     "sh",
                     "-c",
-                    r#"mount --bind "$1" /etc/hosts && shift && exec "$@""#,
-                    "sh",
+                    r#"mount --bind "$0" /etc/hosts && exec setpriv --pdeathsig KILL -- sh -c "$@""#,
                 ])
                 .arg(&self.files.hosts)
+                .args([IF_PARENT, &std::process::id().to_string()])
                 .arg(program);
             command
         } else {
