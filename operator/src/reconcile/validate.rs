@@ -1,0 +1,203 @@
+//! Second stage: what there is, in the planner's terms; bad objects are sorted out here. Pure.
+
+use super::fetch::{Look, NodeLook};
+use crate::watch::seen::{RolloutContent, Seen, SetContent};
+use crate::watch::world::Kind;
+use jiff::Timestamp;
+use livepatch_crds::bounded::{MAX_ENTRY_MESSAGE, bounded};
+use livepatch_planner::fleet::Observations;
+use livepatch_planner::fleet::snapshot::{BundleView, Leave, NodeObject, NodeView, RolloutView, SetView, Snapshot};
+use std::collections::BTreeMap;
+
+/// What the operator knows, from one look to the next.
+#[derive(Debug, Default)]
+pub struct View {
+    snapshot: Snapshot,
+    observations: Observations,
+    versions: Versions,
+    unreadable: BTreeMap<(Kind, String), String>,
+}
+
+/// The objects on which a decision rests: the precondition of what is written to them.
+#[derive(Clone, Debug, Default)]
+pub struct Versions {
+    /// Sets by name.
+    pub sets: BTreeMap<String, Version>,
+    /// Rollouts by name.
+    pub rollouts: BTreeMap<String, Version>,
+}
+
+/// An object at one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// UID.
+    pub uid: String,
+    /// resourceVersion.
+    pub version: u64,
+}
+
+impl Version {
+    fn of<T>(seen: &Seen<T>) -> Self {
+        Self {
+            uid: seen.uid.clone(),
+            version: seen.version,
+        }
+    }
+}
+
+impl View {
+    /// Takes in a look. Nodes which did not change stay as they were.
+    pub fn take_in(&mut self, look: Look, now: Timestamp) {
+        let Look {
+            sets,
+            rollouts,
+            nodes,
+            bundles,
+            leave,
+            decide: _,
+        } = look;
+        self.unreadable
+            .retain(|(kind, _), _| matches!(kind, Kind::Node | Kind::NodeObject));
+        self.versions = Versions::default();
+        let mut by_set: BTreeMap<String, Vec<RolloutView>> = BTreeMap::new();
+        for rollout in &rollouts {
+            if let Some(content) = self.readable(Kind::Rollout, rollout) {
+                self.versions
+                    .rollouts
+                    .insert(rollout.name.clone(), Version::of(rollout));
+                let view = rollout_view(rollout, content);
+                by_set.entry(content.set.clone()).or_default().push(view);
+            }
+        }
+        self.snapshot.sets.clear();
+        for set in &sets {
+            if let Some(content) = self.readable(Kind::Set, set) {
+                self.versions.sets.insert(set.name.clone(), Version::of(set));
+                let bundle = bundles.get(&content.spec.template.source.oci.reference);
+                let rollouts = by_set.remove(&set.name).unwrap_or_default();
+                let view = set_view(set, content, bundle.cloned().unwrap_or_default(), rollouts);
+                self.snapshot.sets.push(view);
+            }
+        }
+        for node in nodes {
+            self.take_in_node(node);
+        }
+        self.observations
+            .observe(&mut self.snapshot.nodes, &self.snapshot.sets, now);
+        self.give_leave(leave);
+    }
+
+    /// Whether grants may be given. Not while there is an object which cannot be read: its grants would not be counted.
+    pub fn give_leave(&mut self, leave: Leave) {
+        self.snapshot.leave = match (leave, self.unreadable.first_key_value()) {
+            (Leave::Granted { .. }, Some(((kind, name), error))) => Leave::Withheld {
+                reason: "UnreadableObject",
+                message: format!(
+                    "{kind}/{name} cannot be read, as {} objects in all: {error}",
+                    self.unreadable.len()
+                ),
+            },
+            (leave, _) => leave,
+        };
+    }
+
+    /// What the planner may know.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// The objects as they were seen.
+    pub fn versions(&self) -> &Versions {
+        &self.versions
+    }
+
+    /// Whether every object could be read. If not, what is missing in the snapshot may be there all the same.
+    pub fn is_whole(&self) -> bool {
+        self.unreadable.is_empty()
+    }
+
+    fn readable<'a, T>(&mut self, kind: Kind, seen: &'a Seen<T>) -> Option<&'a T> {
+        match &seen.content {
+            Ok(content) => Some(content),
+            Err(error) => {
+                let key = (kind, seen.name.clone());
+                let error = bounded(error, MAX_ENTRY_MESSAGE);
+                if self.unreadable.insert(key, error.clone()).is_none() {
+                    tracing::error!(
+                        reason = "UnreadableObject",
+                        resource = kind.resource(),
+                        name = seen.name,
+                        "{error}"
+                    );
+                }
+                None
+            }
+        }
+    }
+
+    fn take_in_node(&mut self, look: NodeLook) {
+        let NodeLook { name, node, object } = look;
+        self.unreadable.remove(&(Kind::Node, name.clone()));
+        self.unreadable.remove(&(Kind::NodeObject, name.clone()));
+        let node = node.as_deref();
+        let content = node.and_then(|node| self.readable(Kind::Node, node));
+        let Some((node, content)) = node.zip(content).filter(|(_, content)| content.linux) else {
+            self.snapshot.nodes.remove(&name);
+            return;
+        };
+        let object = object
+            .as_deref()
+            .map(|object| match self.readable(Kind::NodeObject, object) {
+                Some(content) => NodeObject {
+                    uid: object.uid.clone(),
+                    resource_version: object.version.to_string(),
+                    deleting: object.deleting,
+                    spec: content.spec.clone(),
+                    status: content.status.clone(),
+                },
+                // As one that is being deleted: not to be touched, and nothing is known of it.
+                None => NodeObject {
+                    uid: object.uid.clone(),
+                    resource_version: object.version.to_string(),
+                    deleting: true,
+                    ..NodeObject::default()
+                },
+            });
+        let view = NodeView {
+            uid: node.uid.clone(),
+            labels: content.labels.clone(),
+            boot_id: content.boot_id.clone(),
+            ready: content.ready && !node.deleting,
+            object,
+            effective_since: BTreeMap::new(),
+        };
+        self.snapshot.nodes.insert(name, view);
+    }
+}
+
+fn set_view(seen: &Seen<SetContent>, content: &SetContent, bundle: BundleView, rollouts: Vec<RolloutView>) -> SetView {
+    SetView {
+        name: seen.name.clone(),
+        uid: seen.uid.clone(),
+        generation: seen.generation,
+        created: seen.created,
+        deleting: seen.deleting,
+        spec: content.spec.clone(),
+        status: content.status.clone(),
+        bundle,
+        rollouts,
+    }
+}
+
+fn rollout_view(seen: &Seen<RolloutContent>, content: &RolloutContent) -> RolloutView {
+    RolloutView {
+        name: seen.name.clone(),
+        set_uid: content.spec.set_uid.clone(),
+        generation: seen.generation,
+        created: seen.created,
+        deleting: seen.deleting,
+        template: content.spec.template.clone(),
+        control: content.spec.control.clone(),
+        status: content.status.clone(),
+    }
+}
