@@ -12,7 +12,7 @@ use crate::format::{
     KERNEL_RELEASE, KO_MEDIA_TYPE, MANIFEST_MEDIA_TYPE, MAX_INDEX_BYTES, MODULE_BUILD_ID, MODULE_NAME, MODULE_SHA256,
     MODULE_TYPE, Manifest, Platform,
 };
-use crate::read;
+use crate::read::{self, Kernel};
 
 /// A module that shall be part of a bundle.
 #[derive(Debug, Clone)]
@@ -23,6 +23,21 @@ pub struct ModuleFile {
     pub inspection: Inspection,
     /// GNU build id of the one vmlinux it is for, in lower-case hex; without it every kernel of its release.
     pub kernel_build_id: Option<String>,
+}
+
+impl ModuleFile {
+    /// Whether one kernel could be meant by both, so that they cannot be in one bundle.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        read::same_kernel(self.kernel(), other.kernel())
+    }
+
+    fn kernel(&self) -> Kernel<'_> {
+        Kernel {
+            release: &self.inspection.kernel_release,
+            architecture: self.inspection.architecture,
+            build_id: self.kernel_build_id.as_deref(),
+        }
+    }
 }
 
 /// A blob or a manifest with its digest.

@@ -104,7 +104,7 @@ pub(crate) fn entry(descriptor: &Descriptor, inspection: Inspection) -> Result<B
 pub(crate) fn bundle(digest: Digest, index: &Index, entries: Vec<BundleEntry>) -> Result<Bundle, InvalidBundle> {
     for (at, one) in entries.iter().enumerate() {
         let rest = entries.get(at + 1..).unwrap_or_default();
-        if let Some(other) = rest.iter().find(|other| overlap(one, other)) {
+        if let Some(other) = rest.iter().find(|other| same_kernel(kernel(one), kernel(other))) {
             return Err(InvalidBundle::Overlap {
                 one: one.module.name.clone(),
                 other: other.module.name.clone(),
@@ -119,11 +119,27 @@ pub(crate) fn bundle(digest: Digest, index: &Index, entries: Vec<BundleEntry>) -
     })
 }
 
+/// The kernels that a module is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kernel<'a> {
+    pub(crate) release: &'a str,
+    pub(crate) architecture: Architecture,
+    pub(crate) build_id: Option<&'a str>,
+}
+
 /// Whether one kernel could be meant by both. A build id is of one vmlinux, so of one release.
-fn overlap(one: &BundleEntry, other: &BundleEntry) -> bool {
-    match (&one.kernel_build_id, &other.kernel_build_id) {
+pub(crate) fn same_kernel(one: Kernel<'_>, other: Kernel<'_>) -> bool {
+    match (one.build_id, other.build_id) {
         (Some(a), Some(b)) => a == b,
-        _ => one.kernel_release == other.kernel_release && one.architecture == other.architecture,
+        _ => one.release == other.release && one.architecture == other.architecture,
+    }
+}
+
+fn kernel(entry: &BundleEntry) -> Kernel<'_> {
+    Kernel {
+        release: &entry.kernel_release,
+        architecture: entry.architecture,
+        build_id: entry.kernel_build_id.as_deref(),
     }
 }
 
