@@ -1,9 +1,9 @@
-//! Livepatches made by the kernel's own klp-build: tables in `.init.klp_*`, the structures are allocated at load. No IO.
+//! Livepatches made by the kernel's own klp-build: tables of objects and functions, structures are allocated at load. No IO.
 //!
 //! Layouts are those of `include/linux/livepatch_external.h` in 7.2. They hold no `klp_state`.
 
 use crate::elf::{Elf, Location};
-use crate::error::{InspectError, malformed};
+use crate::error::{InspectError, ambiguous, malformed};
 use crate::patched::{Livepatch, Patched};
 use crate::pointers::{Structures, Target};
 use crate::release::Release;
@@ -20,18 +20,29 @@ const FUNC_BYTES: u64 = 24;
 const FUNC_NEW: u64 = 8;
 const FUNC_POSITION: u64 = 16;
 
+/// The table of objects since it is init data, and its name in the first kernels with klp-build (6.19, 7.0).
+const OBJECT_TABLES: [&str; 2] = [".init.klp_objects", "__klp_objects"];
+
 /// Reads the tables of klp-build; `Ok(None)` if the module has none.
 pub(crate) fn find(elf: &Elf<'_>, release: Release) -> Result<Option<Livepatch>, InspectError> {
-    let Some((section, table)) = elf
-        .section_named(".init.klp_objects")?
-        .filter(|(_, table)| table.size > 0)
-    else {
-        return Ok(None);
+    let mut tables = Vec::new();
+    for name in OBJECT_TABLES {
+        tables.extend(elf.section_named(name)?.filter(|(_, table)| table.size > 0));
+    }
+    let (section, table) = match *tables.as_slice() {
+        [] => return Ok(None),
+        [table] => table,
+        _ => {
+            return Err(ambiguous(format!(
+                "it has both {} and {}",
+                OBJECT_TABLES[0], OBJECT_TABLES[1]
+            )));
+        }
     };
     if table.size % OBJECT_BYTES != 0 {
         return Err(malformed(format!(
-            ".init.klp_objects has {} bytes, no multiple of {OBJECT_BYTES}",
-            table.size
+            "{} has {} bytes, no multiple of {OBJECT_BYTES}",
+            table.name, table.size
         )));
     }
     let mut structures = Structures::new(elf);

@@ -125,7 +125,7 @@ fn livepatch(elf: &Elf<'_>, name: &str, release: Release) -> Result<(Format, Liv
             "it has a complete livepatch in the layout of {one} and one in that of {other}"
         ))),
         (None, _) => Err(unknown(
-            "no struct klp_patch in its data, no .kpatch.funcs, no .init.klp_objects",
+            "no struct klp_patch in its data, no table of kpatch-build or klp-build",
         )),
     }
 }

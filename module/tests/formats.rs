@@ -165,6 +165,21 @@ fn klp_build() {
     }
 }
 
+/// The first kernels with klp-build named the table otherwise.
+#[test]
+fn klp_build_of_its_first_releases() {
+    let mut bytes = fixture!("fmt-klpbuild-keep").to_vec();
+    let section = b".init.klp_objects\0";
+    let mut places = bytes
+        .windows(section.len())
+        .enumerate()
+        .filter(|(_, window)| window == section);
+    let at = places.next().unwrap().0;
+    drop(places);
+    bytes[at..at + section.len()].copy_from_slice(b"__klp_objects\0\0\0\0\0");
+    assert_eq!(read(&bytes).objects, read(fixture!("fmt-klpbuild-keep")).objects);
+}
+
 #[test]
 fn own_functions_leave_out_init_and_exit() {
     let details = inspect_details(fixture!("fmt_static")).unwrap();

@@ -112,9 +112,11 @@ fn places(functions: &[FunctionRef]) -> BTreeMap<(&str, &str), BTreeSet<Option<u
 /// Functions that one module carries a copy of and another livepatch patches, sorted.
 ///
 /// Patched functions that do not overlap are no full proof of independence: what the first module calls in itself
-/// stays as it was built, whatever the second one patches. No reason to refuse, but one to tell.
+/// stays as it was built, whatever the second one patches. No reason to refuse, but one to tell. Clones that a compiler
+/// made (`name.isra.0`, `name.constprop.0`, `name.cold`) count as copies of `name`.
 pub fn stale_copies(own_functions: &[String], patched: &[FunctionRef]) -> Vec<FunctionRef> {
-    let own: BTreeSet<&str> = own_functions.iter().map(String::as_str).collect();
+    let stems = own_functions.iter().filter_map(|name| name.split('.').next());
+    let own: BTreeSet<&str> = own_functions.iter().map(String::as_str).chain(stems).collect();
     let found: BTreeSet<&FunctionRef> = patched
         .iter()
         .filter(|function| own.contains(function.name.as_str()))
