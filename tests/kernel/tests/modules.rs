@@ -3,20 +3,24 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use livepatch_rig::kernel_vm::{self, GuestFile, KernelVmSpec};
+use livepatch_rig::kernel_vm::{self, GuestFile, KernelVmSpec, Outcome};
 use livepatch_rig::kernels::{Kernel, Series};
 use livepatch_rig::modules;
 
-/// Runs a shell script on a kernel with the test modules in `/modules`; what it prints.
-fn run(series: Series, script: &str) -> Result<String> {
+/// Runs a shell script on a kernel with the test modules in `/modules`.
+fn outcome(series: Series, script: &str, deadline: Duration) -> Result<Outcome> {
     let kernel = Kernel::get(series)?;
     kernel_vm::run(&KernelVmSpec {
         kernel: &kernel,
         files: GuestFile::folder("modules", &modules::build(&kernel)?)?,
         command: ["sh", "-euc", script].map(str::to_owned).to_vec(),
-        deadline: Duration::from_mins(2),
-    })?
-    .success()
+        deadline,
+    })
+}
+
+/// What a script that must succeed prints.
+fn run(series: Series, script: &str) -> Result<String> {
+    outcome(series, script, Duration::from_mins(2))?.success()
 }
 
 /// Shell functions for the scripts: `settle` waits until no transition runs, `marker` tells the livepatch that a file
@@ -115,4 +119,35 @@ fn a_task_asleep_in_a_patched_function_stalls_the_transition() {
             "Linux {series}"
         );
     });
+}
+
+#[test]
+fn a_livepatch_that_panics_ends_the_guest_and_the_error_says_so() {
+    each_series(|series| {
+        let error = outcome(series, "insmod /modules/lp_panic.ko; sleep 60", Duration::from_mins(2)).unwrap_err();
+        let text = format!("{error:#}");
+        assert!(
+            text.contains("Kernel panic - not syncing: lp_panic"),
+            "Linux {series}: {text}"
+        );
+    });
+}
+
+#[test]
+fn a_livepatch_that_warns_taints_the_kernel() {
+    each_series(|series| {
+        let script = format!("{FUNCTIONS} load lp_warning; marker version; cat /proc/sys/kernel/tainted");
+        let printed = run(series, &script).unwrap();
+        let (marker, taints) = printed.split_once('\n').unwrap();
+        assert_eq!(marker, "version: warning", "Linux {series}");
+        // Bit 9 is W, Documentation/admin-guide/tainted-kernels.rst.
+        assert_ne!(taints.trim().parse::<u32>().unwrap() & 1 << 9, 0, "Linux {series}");
+    });
+}
+
+#[test]
+fn a_command_that_hangs_is_killed_at_its_deadline() {
+    let error = outcome(Series::Linux6_1, "sleep 600", Duration::from_secs(20)).unwrap_err();
+    let text = format!("{error:#}");
+    assert!(text.contains("killed after 20.0 s"), "{text}");
 }

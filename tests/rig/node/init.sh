@@ -57,7 +57,7 @@ keep_running containerd containerd --config /etc/containerd/config.toml &
 	keep_running kubelet kubelet --config /etc/node/kubelet.json --kubeconfig /etc/node/kubeconfig \
 		--hostname-override "$NODE_NAME" --node-ip 10.0.2.15 --cert-dir /var/lib/kubelet/pki $KUBELET_FLAGS
 ) &
-echo "node: services started"
+echo "node: services started at $(cut -d " " -f 1 /proc/uptime) s"
 # Also collects the orphans that every PID 1 inherits.
 while :; do
 	wait

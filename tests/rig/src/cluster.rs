@@ -5,10 +5,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 
 use crate::control_plane::{self, ControlPlane};
 use crate::kubectl::Kubectl;
@@ -72,10 +72,18 @@ impl Cluster {
         let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
         progress::step(&format!("start the nodes {}", names.join(", ")), || {
             let registry = self.registry.host_seen_from_vm();
-            for (index, spec) in specs.iter().enumerate() {
-                let index = u8::try_from(index).context("too many nodes")?;
-                self.nodes
-                    .push(NodeVm::start(&self.plane, &registry, index, spec.clone())?);
+            let started: Vec<Result<NodeVm>> = thread::scope(|scope| {
+                let starting: Vec<_> = (0..=u8::MAX)
+                    .zip(specs)
+                    .map(|(index, spec)| {
+                        let (plane, registry) = (&self.plane, &registry);
+                        scope.spawn(move || NodeVm::start(plane, registry, index, spec.clone()))
+                    })
+                    .collect();
+                starting.into_iter().map(joined).collect()
+            });
+            for node in started {
+                self.nodes.push(node?);
             }
             self.on_each_node(NodeVm::wait_booted)?;
             Ok(())
@@ -90,19 +98,16 @@ impl Cluster {
     pub fn on_each_node<T: Send>(&self, work: impl Fn(&NodeVm) -> Result<T> + Sync) -> Result<Vec<T>> {
         thread::scope(|scope| {
             let running: Vec<_> = self.nodes.iter().map(|node| scope.spawn(|| work(node))).collect();
-            running
-                .into_iter()
-                .map(|thread| thread.join().map_err(|_| anyhow!("the thread of a node panicked"))?)
-                .collect()
+            running.into_iter().map(joined).collect()
         })
     }
 
     /// Waits until the API server shows a node as Ready, in its present boot.
     pub fn wait_ready(&self, node: &str) -> Result<()> {
-        let boot_id = self.node(node)?.shell("cat /proc/sys/kernel/random/boot_id")?;
+        let boot_id = self.node(node)?.boot_id()?;
         let query = "--output=jsonpath={.status.nodeInfo.bootID} {.status.conditions[?(@.type=='Ready')].status} \
                      {.status.conditions[?(@.type=='Ready')].message}";
-        let wanted = format!("{} True", boot_id.trim());
+        let wanted = format!("{boot_id} True");
         progress::wait_for(&format!("node {node} to be Ready"), READY, || {
             Ok(match self.plane.admin().run(&["get", "node", node, query]) {
                 Ok(seen) if seen.starts_with(&wanted) => progress::Waited::Ready(()),
@@ -170,4 +175,11 @@ impl Drop for Cluster {
             self.keep();
         }
     }
+}
+
+fn joined<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread
+        .join()
+        .map_err(|_| anyhow!("the thread of a node panicked"))
+        .flatten()
 }

@@ -14,8 +14,8 @@ use crate::base64;
 
 /// What the guest's end says when it listens.
 const READY: &str = "control ready";
-/// How long the guest may take beyond the time that a command has.
-const GRACE: Duration = Duration::from_secs(30);
+/// How long the guest may take beyond the time that a command has; it may be starting.
+const GRACE: Duration = Duration::from_mins(1);
 
 /// What a command did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,33 +70,38 @@ impl Channel {
         Ok(())
     }
 
-    /// Runs a shell command as root. A guest that starts again meanwhile is an error.
+    /// Runs a shell command as root. A guest that is starting is waited for; one that starts again while it is at work
+    /// on the command is an error.
     pub fn run(&mut self, command: &str, timeout: Duration) -> Result<CommandOutput> {
         self.next += 1;
         let id = self.next;
-        let request = format!(
-            "{id} {} {}\n",
-            timeout.as_secs().max(1),
-            base64::encode(command.as_bytes())
-        );
+        let encoded = base64::encode(command.as_bytes());
+        let request = format!("{id} {} {encoded}\n", timeout.as_secs().max(1));
         self.stream.write_all(request.as_bytes()).context("send a command")?;
         let deadline = Instant::now() + timeout + GRACE;
-        let (begin, end) = (format!("{id} begin"), format!("{id} end "));
-        let mut encoded: Option<String> = None;
+        let (accepted, begin, end) = (format!("{id} accepted"), format!("{id} begin"), format!("{id} end "));
+        let mut at_work = false;
+        let mut printed = None;
         loop {
             let line = self.line(deadline)?;
             let line = line.trim();
             if line == READY {
-                bail!("the node started again while it ran a command");
+                if at_work {
+                    bail!("the node started again while it ran a command");
+                }
+                // What was sent while nobody listened is lost.
+                self.stream.write_all(request.as_bytes()).context("send a command")?;
+            } else if line == accepted {
+                at_work = true;
             } else if line == begin {
-                encoded = Some(String::new());
+                printed = Some(String::new());
             } else if let Some(code) = line.strip_prefix(&end) {
-                let bytes = decode(&encoded.unwrap_or_default());
+                let bytes = decode(&printed.unwrap_or_default());
                 return Ok(CommandOutput {
                     code: code.parse().with_context(|| format!("exit code {code:?}"))?,
                     output: String::from_utf8_lossy(&bytes).into_owned(),
                 });
-            } else if let Some(text) = &mut encoded {
+            } else if let Some(text) = &mut printed {
                 text.push_str(line);
             }
         }

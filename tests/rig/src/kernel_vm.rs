@@ -162,6 +162,9 @@ pub fn run(spec: &KernelVmSpec<'_>) -> Result<Outcome> {
 fn wait(qemu: &mut Qemu, started: Instant, deadline: Duration) -> Result<Option<String>> {
     loop {
         if let Some(status) = qemu.ended()? {
+            if let Some(line) = qemu.fatal() {
+                return Ok(Some(format!("ended, its kernel said: {line}")));
+            }
             return Ok((!status.success()).then(|| format!("ended: qemu gave {status}")));
         }
         if let Some(line) = qemu.fatal() {

@@ -22,8 +22,9 @@ use crate::cpio::Archive;
 use crate::debian::{self, Suite};
 use crate::host::{Folder, Port};
 use crate::kernels::{Kernel, Series};
+use crate::progress::{self, Waited};
 use crate::vm::{Machine, Qemu};
-use crate::{cache, node_image, progress};
+use crate::{cache, node_image};
 
 /// Megabytes; a kubelet, a container runtime and a handful of pods fit.
 const MEMORY: u32 = 1024;
@@ -51,7 +52,7 @@ pub struct NodeSpec {
     pub name: String,
     /// The kernel it boots.
     pub kernel: Series,
-    /// Labels it registers with; the kubelet may not set those of the project's own protected prefixes.
+    /// Labels it registers with; of the prefix `kubernetes.io` a kubelet may set but a few.
     pub labels: BTreeMap<String, String>,
     /// Taints it registers with, such as `key=value:NoSchedule`.
     pub taints: Vec<String>,
@@ -228,9 +229,27 @@ impl NodeVm {
         self.wait_booted()
     }
 
-    /// Waits until the guest has started again by itself, after a panic or a reboot.
-    pub fn wait_rebooted(&self) -> Result<()> {
-        self.wait_booted()
+    /// The id of the present boot.
+    pub fn boot_id(&self) -> Result<String> {
+        Ok(self.shell("cat /proc/sys/kernel/random/boot_id")?.trim().to_owned())
+    }
+
+    /// Lets the kernel panic, as a bad livepatch would; it starts again at once. Waits until it has.
+    pub fn crash(&self) -> Result<()> {
+        let before = self.boot_id()?;
+        self.shell("(sleep 0.5; echo c >/proc/sysrq-trigger) >/dev/null 2>&1 &")?;
+        self.wait_rebooted(&before)
+    }
+
+    /// Waits until the guest has started again by itself, after a panic or a reboot: until its boot is not `previous`.
+    pub fn wait_rebooted(&self, previous: &str) -> Result<()> {
+        progress::wait_for(&format!("{} to start again", self.spec.name), BOOT, || {
+            Ok(match self.boot_id() {
+                Ok(boot) if boot != previous => Waited::Ready(()),
+                Ok(_) => Waited::NotYet("the same boot".into()),
+                Err(error) => Waited::NotYet(format!("{error:#}")),
+            })
+        })
     }
 
     /// Runs a shell command as root on the node, past all Kubernetes.
@@ -264,15 +283,17 @@ impl NodeVm {
     /// Keeps console and disk after the value is gone and writes the node's logs beside them, best effort.
     pub fn keep(&self) {
         self.folder.keep();
-        for name in ["kubelet", "containerd"] {
-            let path = self.folder.path().join(format!("{name}.log"));
-            let log = self
-                .run_command_for(&format!("tail -c 1000000 /var/log/{name}.log"), Duration::from_secs(20))
-                .map_or_else(|error| format!("{error:#}"), |printed| printed.output);
-            let _ = fs::write(path, log);
-        }
-        if let Ok(printed) = self.run_command_for("dmesg; ps axfww", Duration::from_secs(20)) {
-            let _ = fs::write(self.folder.path().join("dmesg.log"), printed.output);
+        for (file, command) in [
+            ("kubelet.log", "tail -c 1000000 /var/log/kubelet.log"),
+            ("containerd.log", "tail -c 1000000 /var/log/containerd.log"),
+            ("dmesg.log", "dmesg; ps axfww"),
+            ("pods.log", "tail -v -n 500 /var/log/pods/*/*/*.log"),
+        ] {
+            // A node that does not answer once will not answer later.
+            let Ok(printed) = self.run_command_for(command, Duration::from_secs(20)) else {
+                return;
+            };
+            let _ = fs::write(self.folder.path().join(file), printed.output);
         }
     }
 

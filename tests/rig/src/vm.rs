@@ -23,6 +23,11 @@ const FATAL: [&str; 6] = [
     "general protection fault",
 ];
 
+/// A guest must not be condemned for its host being busy. Left alone, a kernel that is given a tenth of a processor finds
+/// the time stamp counter unstable and goes over to a clock that costs an emulated device access for every look, and takes
+/// long critical sections for lock-ups.
+const COMMAND_LINE: &str = "console=ttyS0 panic=-1 tsc=reliable watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120";
+
 /// The oldest qemu whose emulation runs 6.12 without a panic now and then.
 const QEMU_MAJOR: u32 = 10;
 
@@ -76,7 +81,7 @@ impl Qemu {
             .arg(machine.kernel)
             .arg("-initrd")
             .arg(machine.initrd)
-            .args(["-append", &format!("console=ttyS0 panic=-1 {}", machine.append)])
+            .args(["-append", &format!("{COMMAND_LINE} {}", machine.append)])
             .args([
                 "-chardev",
                 &format!("file,id=console,append=on,path={}", machine.console.display()),
