@@ -64,6 +64,8 @@ impl Content {
 pub struct AssembledModule {
     /// Name of the module, for progress.
     pub name: String,
+    /// Release of its kernel, for progress.
+    pub kernel_release: String,
     /// The manifest.
     pub manifest: Content,
     /// The config blob.
@@ -161,6 +163,7 @@ fn assemble(file: ModuleFile) -> Result<(AssembledModule, Descriptor), InvalidBu
     };
     let module = AssembledModule {
         name: inspection.name.clone(),
+        kernel_release: inspection.kernel_release.clone(),
         manifest,
         config,
         layer,

@@ -105,15 +105,11 @@ pub async fn push(
         repository: &target.repository,
     };
     for module in &artefact.modules {
-        push.blob(
-            &format!("{} ({})", module.name, module.manifest.digest),
-            &module.layer,
-            progress,
-        )
-        .await?;
-        push.blob(&format!("description of {}", module.name), &module.config, progress)
+        let name = format!("{} for {}", module.name, module.kernel_release);
+        push.blob(&name, &module.layer, progress).await?;
+        push.blob(&format!("description of {name}"), &module.config, progress)
             .await?;
-        let what = format!("manifest of {}", module.name);
+        let what = format!("manifest of {name}");
         push.manifest(&what, MANIFEST_MEDIA_TYPE, None, &module.manifest, progress)
             .await?;
     }

@@ -122,7 +122,7 @@ pub enum Output {
     Text,
     /// Reference, modules and kernels
     Json,
-    /// A `LivepatchSet` to start from
+    #[value(help = "A LivepatchSet to start from")]
     Yaml,
 }
 

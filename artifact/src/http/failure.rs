@@ -109,19 +109,33 @@ fn words(bytes: &[u8]) -> String {
     }
 }
 
-/// An error with its causes. The library prints only the outermost one, which says that sending failed and not why.
+/// The causes of an error. The library's outermost words say that sending failed and repeat the URL; the innermost say
+/// why.
 pub(super) fn chain(error: &reqwest::Error) -> String {
-    let mut text = String::new();
-    let mut cause = Some(error as &dyn std::error::Error);
+    let mut told: Vec<String> = Vec::new();
+    let mut cause = error.source();
     while let Some(error) = cause {
-        let shown = error.to_string();
-        if !text.contains(&shown) {
-            text.push_str(if text.is_empty() { "" } else { ": " });
-            text.push_str(&shown);
+        let words = error.to_string();
+        if !told.iter().any(|said| said.contains(&words)) {
+            told.push(words);
         }
         cause = error.source();
     }
-    untrusted::line(&text)
+    // "client error (Connect)" in front of what went wrong with the connection.
+    if told.len() > 1 && told.first().is_some_and(|words| words.starts_with("client error")) {
+        told.remove(0);
+    }
+    // What rustls says of a server that answers in plain HTTP.
+    if told.iter().any(|words| words.contains("InvalidContentType")) {
+        told = vec!["the server does not speak TLS; is it a registry for plain HTTP?".to_owned()];
+    }
+    if error.is_timeout() {
+        told.insert(0, "timed out".to_owned());
+    }
+    if told.is_empty() {
+        told.push(error.to_string());
+    }
+    untrusted::line(&told.join(": "))
 }
 
 fn mentions_certificate(error: &reqwest::Error) -> bool {

@@ -86,7 +86,9 @@ fn yaml(reference: &Reference, artefact: &Assembled) -> Result<String, Failure> 
     if let Some(fields) = set.as_object_mut() {
         fields.remove("status");
     }
-    let text = serde_saphyr::to_string(&set).map_err(|error| unprintable(error.into()))?;
+    // A reference in one line, for those who search and replace it.
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+    let text = serde_saphyr::to_string_with_options(&set, options).map_err(|error| unprintable(error.into()))?;
     let kernels: Vec<&str> = artefact
         .bundle
         .entries
@@ -182,5 +184,34 @@ fn unprintable(source: Box<dyn std::error::Error>) -> Failure {
     Failure::Other {
         what: "pushed, but the answer cannot be printed",
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_gives_a_name_that_a_set_may_have() {
+        for (path, name) in [
+            ("livepatches/nf-tables", "nf-tables"),
+            ("a/nf_tables.v2", "nf-tables-v2"),
+            ("a/b", "b"),
+            (&format!("a/{}-b", "x".repeat(51)), &"x".repeat(51)),
+        ] {
+            assert_eq!(set_name(path), name);
+        }
+    }
+
+    #[test]
+    fn the_sample_reaches_no_node_unread() {
+        let reference: Reference = format!("r.io/livepatches/fix@sha256:{}", "0".repeat(64))
+            .parse()
+            .unwrap();
+        let off_band = spec(LivepatchType::OffBand, &reference);
+        assert_eq!(off_band.node_selector.match_labels["workload"].0, PLACEHOLDER);
+        let cumulative = spec(LivepatchType::Cumulative, &reference);
+        assert_eq!(cumulative.rollout.waves[0].then, Then::AwaitPromotion);
+        assert!(cumulative.rollout.waves[0].node_selector.is_some());
     }
 }
