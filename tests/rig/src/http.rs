@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustls::crypto::ring;
-use ureq::http::{Method, Request};
+pub use ureq::http::Method;
+use ureq::http::Request;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 /// The largest answer that is read.
@@ -67,6 +68,13 @@ impl Client {
     pub fn with_password(mut self, user: &str, password: &str) -> Self {
         let pair = crate::base64::encode(format!("{user}:{password}").as_bytes());
         self.authorization = Some(format!("Basic {pair}"));
+        self
+    }
+
+    /// The same client, telling a bearer token with every request.
+    #[must_use]
+    pub fn with_token(mut self, token: &str) -> Self {
+        self.authorization = Some(format!("Bearer {token}"));
         self
     }
 
