@@ -252,6 +252,54 @@ fn two_layouts_in_one_module_are_ambiguous() {
     );
 }
 
+/// klp-build leaves one table entry for each object file it compared.
+#[test]
+fn entries_of_one_object_are_merged() {
+    let craft = |positions: [u64; 2]| {
+        let mut elf = Elf::livepatch("crafted");
+        let text = elf.section(".text", PROGBITS, ALLOC | EXEC, vec![0xc3; 16]);
+        let strings = elf.section(".rodata.klp.str1.1", PROGBITS, ALLOC, b"f\0".to_vec());
+        let (code, names) = (elf.symbol("", 3, text, 0, 0), elf.symbol("", 3, strings, 0, 0));
+        let mut functions = vec![0; 48];
+        functions[16] = u8::try_from(positions[0]).unwrap();
+        functions[40] = u8::try_from(positions[1]).unwrap();
+        let functions = elf.section(".init.klp_funcs", PROGBITS, ALLOC | WRITE, functions);
+        let entries: Vec<_> = [0, 24]
+            .into_iter()
+            .flat_map(|at| [(at, names, POINTER, 0), (at + 8, code, POINTER, 0)])
+            .collect();
+        elf.relocate(functions, &entries);
+        let table = elf.symbol("", 3, functions, 0, 0);
+        let mut objects = vec![0; 128];
+        (objects[56], objects[120]) = (1, 1);
+        let objects = elf.section(".init.klp_objects", PROGBITS, ALLOC | WRITE, objects);
+        elf.relocate(objects, &[(8, table, POINTER, 0), (72, table, POINTER, 24)]);
+        elf
+    };
+    let merged = [("vmlinux/f".to_owned(), 1), ("vmlinux/f".to_owned(), 2)];
+    assert_eq!(functions(&craft([0, 2]).build()), merged);
+    assert_malformed(craft([0, 1]), "function f of vmlinux is patched twice");
+    let unknown = inspect(&craft([0, 2]).build()).unwrap().replace;
+    assert_eq!(unknown.value, ReplaceValue::Unknown);
+    assert!(
+        unknown.evidence.starts_with("no store to offset 0x18 was found"),
+        "{}",
+        unknown.evidence
+    );
+
+    let mut shifted = craft([0, 2]);
+    let objects = u16::try_from(
+        shifted
+            .sections
+            .iter()
+            .position(|it| it.name == ".init.klp_objects")
+            .unwrap(),
+    )
+    .unwrap();
+    shifted.relocate(objects, &[(48, 1, POINTER, 0)]);
+    assert_malformed(shifted, "has a pointer where its entries have none");
+}
+
 #[test]
 fn names_and_versions_that_contradict_each_other() {
     let mut elf = Static::usual(TWO).elf();

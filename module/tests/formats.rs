@@ -44,7 +44,7 @@ fn static_data() {
         it.objects,
         [
             object("overlay", &[("overlay_target", 1)], &[]),
-            object("vmlinux", &[("cmdline_proc_show", 1), ("version_proc_show", 2)], &[]),
+            object("vmlinux", &[("cmdline_proc_show", 1), ("version_proc_show", 1)], &[]),
         ]
     );
     assert_eq!(it.states, [State { id: 7, version: 1 }, State { id: 16, version: 3 }]);
@@ -130,7 +130,7 @@ fn kpatch_build() {
                 object("overlay", &[("overlay_target", 1)], &[Callback::PostUnpatch]),
                 object(
                     "vmlinux",
-                    &[("cmdline_proc_show", 1), ("version_proc_show", 2)],
+                    &[("cmdline_proc_show", 1), ("version_proc_show", 1)],
                     &[Callback::PrePatch]
                 ),
             ]
@@ -159,7 +159,7 @@ fn klp_build() {
             it.objects,
             [
                 object("overlay", &[("overlay_target", 1)], &[Callback::PrePatch]),
-                object("vmlinux", &[("cmdline_proc_show", 1), ("version_proc_show", 2)], &[]),
+                object("vmlinux", &[("cmdline_proc_show", 1), ("version_proc_show", 1)], &[]),
             ]
         );
     }

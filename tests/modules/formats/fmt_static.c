@@ -24,7 +24,7 @@ static void replacement_target(void)
 
 static struct klp_func kernel_funcs[] = {
 	{ .old_name = "cmdline_proc_show", .new_func = replacement_cmdline },
-	{ .old_name = "version_proc_show", .new_func = replacement_version, .old_sympos = 2 },
+	{ .old_name = "version_proc_show", .new_func = replacement_version, .old_sympos = 1 },
 	{}
 };
 

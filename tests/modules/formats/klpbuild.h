@@ -36,19 +36,16 @@ static int before_patch(struct klp_object *obj)
 }
 
 static struct table_c_func funcs_kernel[] __used __section(".init.klp_funcs") = {
-	{ name_cmdline, replacement_cmdline, 1 },
-};
-static struct table_c_func funcs_more[] __used __section(".init.klp_funcs") = {
-	{ name_version, replacement_version, 2 },
+	{ name_cmdline, replacement_cmdline, 0 },
+	{ name_version, replacement_version, 1 },
 };
 static struct table_c_func funcs_module[] __used __section(".init.klp_funcs") = {
 	{ name_target, replacement_target, 0 },
 };
 
-static struct table_c_object object_1 __used __section(".init.klp_objects") = { NULL, funcs_kernel, {}, 1 };
-static struct table_c_object object_2 __used __section(".init.klp_objects") = { NULL, funcs_more, {}, 1 };
-static struct table_c_object object_3 __used __section(".init.klp_objects") = {
-	object_module, funcs_module, { .pre_patch = before_patch }, 1
+static struct table_c_object objects[] __used __section(".init.klp_objects") = {
+	{ NULL, funcs_kernel, {}, ARRAY_SIZE(funcs_kernel) },
+	{ object_module, funcs_module, { .pre_patch = before_patch }, ARRAY_SIZE(funcs_module) },
 };
 
 extern struct table_c_object __table_c_objects[], __table_c_objects_end[];

@@ -33,7 +33,7 @@ static void replacement_target(void)
 
 static struct table_b_func funcs[] __used __section(".kpatch.funcs") = {
 	{ .new_addr = (unsigned long)replacement_cmdline, .name = name_cmdline, .objname = object_kernel },
-	{ .new_addr = (unsigned long)replacement_version, .sympos = 2, .name = name_version, .objname = object_kernel },
+	{ .new_addr = (unsigned long)replacement_version, .sympos = 1, .name = name_version, .objname = object_kernel },
 	{ .new_addr = (unsigned long)replacement_target, .name = name_target, .objname = object_module },
 };
 
@@ -57,30 +57,43 @@ extern struct table_b_func __table_b_funcs[], __table_b_funcs_end[];
 
 static struct klp_patch *patch;
 
-static int __init fmt_init(void)
+/* Fills one object with the entries of the table that belong to it. */
+static int __init fill(struct klp_object *object, const char *name)
 {
 	struct table_b_func *entry;
-	struct klp_object *object;
 	struct klp_func *function;
-	size_t count = __table_b_funcs_end - __table_b_funcs;
 
-	patch = kzalloc(sizeof(*patch), GFP_KERNEL);
-	object = kcalloc(count + 1, sizeof(*object), GFP_KERNEL);
-	if (!patch || !object)
+	function = kcalloc(__table_b_funcs_end - __table_b_funcs + 1, sizeof(*function), GFP_KERNEL);
+	if (!function)
 		return -ENOMEM;
-	patch->mod = THIS_MODULE;
-	patch->objs = object;
-	for (entry = __table_b_funcs; entry < __table_b_funcs_end; entry++, object++) {
-		function = kcalloc(2, sizeof(*function), GFP_KERNEL);
-		if (!function)
-			return -ENOMEM;
+	object->funcs = function;
+	if (strcmp(name, "vmlinux"))
+		object->name = name;
+	for (entry = __table_b_funcs; entry < __table_b_funcs_end; entry++) {
+		if (strcmp(entry->objname, name))
+			continue;
 		function->old_name = entry->name;
 		function->new_func = (void *)entry->new_addr;
 		function->old_sympos = entry->sympos;
-		object->funcs = function;
-		if (strcmp(entry->objname, "vmlinux"))
-			object->name = entry->objname;
+		function++;
 	}
+	return 0;
+}
+
+static int __init fmt_init(void)
+{
+	struct klp_object *objects;
+
+	patch = kzalloc(sizeof(*patch), GFP_KERNEL);
+	objects = kcalloc(3, sizeof(*objects), GFP_KERNEL);
+	if (!patch || !objects)
+		return -ENOMEM;
+	if (fill(&objects[0], object_kernel) || fill(&objects[1], object_module))
+		return -ENOMEM;
+	objects[0].callbacks.pre_patch = pre.first.fn;
+	objects[1].callbacks.post_unpatch = post.first.fn;
+	patch->mod = THIS_MODULE;
+	patch->objs = objects;
 	patch->replace = WANT_REPLACE;
 	return klp_enable_patch(patch);
 }
