@@ -1,5 +1,8 @@
 //! Reads bundles and modules from registries. Does IO.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
