@@ -1,3 +1,11 @@
 //! Tests against a real API server, in one program so that they are linked once and share a control plane.
 
+#![cfg(test)]
+
+mod admission;
+mod agent_token;
+mod chart;
+mod crds;
+mod installed;
 mod rig;
+mod schema;
