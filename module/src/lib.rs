@@ -20,6 +20,7 @@ mod pointers;
 mod read;
 mod release;
 mod replace_flag;
+mod sections;
 mod signature;
 mod static_format;
 mod validate;
@@ -40,9 +41,9 @@ pub use validate::InvalidInspection;
 /// Name under which the kernel itself appears as a patched object, in sysfs and in [`Object::name`].
 pub const VMLINUX: &str = "vmlinux";
 
-/// Spells a module or file name as the kernel does: dashes become underscores.
+/// Spells a module or file name as the kernel does: dashes and commas become underscores.
 ///
 /// `scripts/Makefile.lib` does this for `KBUILD_MODNAME`, so `livepatch-foo.ko` is loaded as `livepatch_foo`.
 pub fn kernel_spelling(name: &str) -> String {
-    name.replace('-', "_")
+    name.replace(['-', ','], "_")
 }

@@ -5,8 +5,9 @@
 
 use goblin::elf::section_header::{SHT_REL, SHT_RELA};
 
-use crate::elf::{Elf, Place, SHF_RELA_LIVEPATCH, Section, relocs_in};
+use crate::elf::{Elf, Place, relocs_in};
 use crate::error::{InspectError, malformed};
+use crate::sections::{SHF_RELA_LIVEPATCH, Section};
 use crate::validate::{is_module_name, is_symbol_name};
 
 const KLP_SECTION: &str = ".klp.rela.";

@@ -11,7 +11,8 @@ use crate::inspection::{ReplaceValue, State};
 ///
 /// Livepatches of different sets must not share a function, a `klp_state` id or a module name; a node has one
 /// cumulative set; an off-band livepatch must provably not replace others. What `wanted` supersedes must be contained
-/// in it. Livepatches that the wanted set owns itself are never in conflict with it.
+/// in it. Livepatches that the wanted set owns itself are never in conflict with it, nor is a retained cumulative one
+/// with the cumulative one that replaces it.
 pub fn coexistence(loaded: &[LoadedView], wanted: &Wanted<'_>) -> Vec<Refusal> {
     let functions = FunctionRef::all_of(wanted.inspection);
     let mut refusals = Vec::new();
@@ -30,11 +31,21 @@ pub fn coexistence(loaded: &[LoadedView], wanted: &Wanted<'_>) -> Vec<Refusal> {
         };
         refusals.extend(pair.name_taken());
         refusals.extend(pair.second_cumulative());
-        if other.owner == Owner::Foreign && wanted.kind == SetKind::Cumulative && wanted.may_replace() {
+        let replaced = wanted.kind == SetKind::Cumulative && wanted.may_replace();
+        if replaced && other.owner == Owner::Foreign {
             if !wanted.replace_foreign {
                 let (incumbent, newcomer) = pair.parties();
                 refusals.push(Refusal::ForeignReplaced { incumbent, newcomer });
             }
+        } else if replaced
+            && matches!(
+                other.owner,
+                Owner::Retained {
+                    kind: SetKind::Cumulative
+                }
+            )
+        {
+            // A cumulative livepatch that nobody wants any more makes way for the next one, as on any upgrade.
         } else if wanted.supersedes(other) {
             refusals.extend(pair.not_covered());
         } else {

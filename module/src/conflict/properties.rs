@@ -47,11 +47,11 @@ fn inspection() -> impl Strategy<Value = Inspection> {
 fn owner() -> impl Strategy<Value = Owner> {
     let kind = prop::sample::select(vec![SetKind::Cumulative, SetKind::OffBand]);
     prop_oneof![
-        (prop::sample::select(vec!["s1", "s2", "s3"]), kind).prop_map(|(name, kind)| Owner::Set {
+        (prop::sample::select(vec!["s1", "s2", "s3"]), kind.clone()).prop_map(|(name, kind)| Owner::Set {
             name: name.to_owned(),
             kind
         }),
-        Just(Owner::Retained),
+        kind.clone().prop_map(|kind| Owner::Retained { kind }),
         Just(Owner::Foreign),
     ]
 }

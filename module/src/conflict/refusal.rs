@@ -52,7 +52,7 @@ impl fmt::Display for Party {
                 name,
                 kind: SetKind::OffBand,
             } => write!(f, "off-band set {name} ({})", self.module),
-            Owner::Retained => write!(f, "retained livepatch {}", self.module),
+            Owner::Retained { .. } => write!(f, "retained livepatch {}", self.module),
             Owner::Foreign => write!(f, "foreign livepatch {}", self.module),
         }
     }

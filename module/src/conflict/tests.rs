@@ -196,6 +196,26 @@ fn one_cumulative_set_per_node() {
 }
 
 #[test]
+fn retained_cumulative_makes_way_for_the_next() {
+    let kept = |kind| LoadedView::of(&module("a", &[("f", 1)]), Owner::Retained { kind });
+    let new = replacing(module("b", &[("f", 1)]), ReplaceValue::True);
+    let wanted = want("base", SetKind::Cumulative, &new);
+    let allowed = verdict(&[kept(SetKind::Cumulative)], &wanted);
+    assert!(allowed.allowed(), "{allowed:?}");
+    assert_eq!(allowed.swept.len(), 1);
+    assert_eq!(
+        reasons(&verdict(&[kept(SetKind::OffBand)], &wanted).refusals),
+        ["SharedFunction"]
+    );
+    let stacked = replacing(new, ReplaceValue::False);
+    let wanted = want("base", SetKind::Cumulative, &stacked);
+    assert_eq!(
+        reasons(&verdict(&[kept(SetKind::Cumulative)], &wanted).refusals),
+        ["SharedFunction"]
+    );
+}
+
+#[test]
 fn foreign_livepatch_is_replaced_only_when_told() {
     let there = LoadedView::of(&module("kpatch_x", &[("f", 1)]), Owner::Foreign);
     let new = replacing(module("b", &[("f", 1)]), ReplaceValue::Unknown);

@@ -23,7 +23,10 @@ pub enum Owner {
         kind: SetKind,
     },
     /// A set that selects the node no longer, or is gone; the livepatch was left in place.
-    Retained,
+    Retained {
+        /// The kind the set had.
+        kind: SetKind,
+    },
     /// Nobody known here.
     Foreign,
 }
@@ -72,7 +75,7 @@ impl LoadedView {
     pub fn set(&self) -> Option<&str> {
         match &self.owner {
             Owner::Set { name, .. } => Some(name),
-            Owner::Retained | Owner::Foreign => None,
+            Owner::Retained { .. } | Owner::Foreign => None,
         }
     }
 }
