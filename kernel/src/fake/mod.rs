@@ -144,6 +144,11 @@ impl FakeKernel {
         self.model().races += 1;
     }
 
+    /// So many writes of `enabled` from now on work as ever, the one after them fails.
+    pub fn fail_write_after(&self, writes: u32, errno: Errno) {
+        self.model().refuse_write = Some((writes, errno));
+    }
+
     /// `finit_module` returns this long after its work is done, as on kernels that rewrite code at its end.
     pub fn call_takes(&self, span: Duration) {
         self.model().call_takes = span;

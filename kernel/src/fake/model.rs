@@ -49,6 +49,7 @@ pub(super) struct Model {
     pub call_takes: Duration,
     pub settle: Duration,
     pub races: u32,
+    pub refuse_write: Option<(u32, Errno)>,
     /// Writes and calls in the order they were made, for tests.
     pub calls: Vec<String>,
 }
@@ -113,6 +114,7 @@ impl Model {
             call_takes: Duration::ZERO,
             settle: RETRY,
             races: 0,
+            refuse_write: None,
             calls: Vec::new(),
         }
     }
@@ -360,6 +362,11 @@ impl Model {
     /// A write to `enabled`.
     pub fn write_enabled(&mut self, name: &str, enabled: bool) -> Result<(), Errno> {
         self.fault(Call::WriteEnabled)?;
+        match self.refuse_write.take() {
+            Some((0, errno)) => return Err(errno),
+            Some((writes, errno)) => self.refuse_write = Some((writes - 1, errno)),
+            None => {}
+        }
         if self.races > 0 && self.transition.as_ref().is_some_and(|t| t.patch == name) {
             self.races -= 1;
             self.complete();

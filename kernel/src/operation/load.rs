@@ -10,6 +10,8 @@ mod begin;
 mod finish;
 mod outcome;
 mod recover;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::CString;
 use std::sync::Arc;
@@ -92,8 +94,8 @@ enum State {
     Patching,
     /// The deadline has passed: the transition is being proven stuck.
     Sampling(Sampler, BootTime),
-    /// It was taken back and goes on backwards.
-    Unpatching,
+    /// It was taken back, at this time or before, and goes on backwards.
+    Unpatching(BootTime),
     /// It was taken back; its module is being removed.
     CleaningUp(Unload),
 }
@@ -148,7 +150,7 @@ impl Load {
             State::Calling(_) => self.calling(kernel),
             State::Patching => self.patching(kernel),
             State::Sampling(..) => self.sampling(kernel),
-            State::Unpatching => self.unpatching(kernel),
+            State::Unpatching(_) => self.unpatching(kernel),
             State::CleaningUp(unload) => match unload.step(kernel) {
                 Step::Wait(span) => Ok(Step::Wait(span)),
                 Step::Done(outcome) => Ok(self.cleaned_up(kernel, outcome)),

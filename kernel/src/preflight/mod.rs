@@ -6,6 +6,8 @@
 
 mod state;
 mod subject;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 

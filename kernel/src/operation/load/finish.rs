@@ -17,7 +17,7 @@ impl Load {
         }
         if !standing.enabled {
             // Somebody else took it back, or an earlier process of ours did.
-            self.state = State::Unpatching;
+            self.state = State::Unpatching(kernel.now());
             return Ok(Step::Wait(Duration::ZERO));
         }
         if let Some(lost) = &self.repair {

@@ -21,6 +21,9 @@ const PROOF: Duration = Duration::from_mins(1);
 /// How long a repair may take before the operation ends (the repair itself goes on in the kernel).
 const REPAIR: Duration = Duration::from_mins(10);
 
+/// How long a transition that was taken back may go on before the operation ends.
+const GOING_BACK: Duration = Duration::from_mins(5);
+
 /// How long the module's references are waited for after it was taken back.
 const CLEAN_UP: Duration = Duration::from_secs(15);
 
@@ -56,10 +59,9 @@ impl Load {
             self.state = State::Patching;
             return Ok(Step::Wait(SOON));
         }
-        self.state = State::Unpatching;
-        if self.find_loss(kernel, written)? && kernel.set_enabled(&self.request.name, true).is_ok() {
-            self.watch = Some(Watch::begin(kernel.now()));
-            self.state = State::Patching;
+        self.state = State::Unpatching(written);
+        if self.find_loss(kernel, written)? {
+            self.put_back(kernel);
         }
         Ok(Step::Wait(SOON))
     }
@@ -82,19 +84,44 @@ impl Load {
     }
 
     pub(super) fn unpatching(&mut self, kernel: &dyn Kernel) -> Next {
-        match kernel.standing(&self.request.name)? {
-            None => self.entry_gone(kernel),
-            Some(standing) if standing.enabled => {
-                self.state = State::Patching;
-                Ok(Step::Wait(Duration::ZERO))
-            }
-            Some(_) => Ok(Step::Wait(SOON)),
+        let State::Unpatching(since) = self.state else {
+            return Ok(Step::Wait(Duration::ZERO));
+        };
+        let Some(standing) = kernel.standing(&self.request.name)? else {
+            return self.entry_gone(kernel);
+        };
+        if standing.enabled {
+            self.state = State::Patching;
+            return Ok(Step::Wait(Duration::ZERO));
         }
+        // As long as it is being disabled a loss can still be reversed.
+        if self.repair.is_some() && standing.transition && self.put_back(kernel) {
+            return Ok(Step::Wait(SOON));
+        }
+        if kernel.now().since(since) >= GOING_BACK {
+            if let Some(watch) = &mut self.watch {
+                watch.look(kernel, false);
+            }
+            let stragglers = self.seen();
+            let why = "it was taken back, and a task holds that up";
+            return Ok(Step::Done(LoadOutcome::StillInTransition { stragglers, why }));
+        }
+        Ok(Step::Wait(SOON))
+    }
+
+    /// Reverses the disabling that a lost race has begun.
+    fn put_back(&mut self, kernel: &dyn Kernel) -> bool {
+        let reversed = kernel.set_enabled(&self.request.name, true).is_ok();
+        if reversed {
+            self.watch = Some(Watch::begin(kernel.now()));
+            self.state = State::Patching;
+        }
+        reversed
     }
 
     /// Its entry is gone: taken back, or lost.
     pub(super) fn entry_gone(&mut self, kernel: &dyn Kernel) -> Next {
-        let taken_back = matches!(self.state, State::Unpatching);
+        let taken_back = matches!(self.state, State::Unpatching(_));
         if !taken_back && self.repair.is_none() {
             return Ok(Step::Done(LoadOutcome::Vanished));
         }
