@@ -36,10 +36,12 @@ pub struct Programs {
 impl Programs {
     /// Builds them. Done before virtual machines run, so that neither slows the other down.
     pub fn build() -> Result<Self> {
+        let [operator, agent, plugin] =
+            payload::releases(["livepatch-operator", "livepatch-agent", "kubectl-livepatch"])?;
         Ok(Self {
-            operator: payload::release("livepatch-operator", "livepatch-operator")?,
-            agent: payload::release("livepatch-agent", "livepatch-agent")?,
-            plugin: payload::release("kubectl-livepatch", "kubectl-livepatch")?,
+            operator,
+            agent,
+            plugin,
         })
     }
 

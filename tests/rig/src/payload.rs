@@ -24,14 +24,26 @@ pub fn program(package: &str, name: &str) -> Result<PathBuf> {
     build(&["build", "--package", package, "--bin", name], name)
 }
 
-/// A program of a package as a release has it: what goes into images.
-pub fn release(package: &str, name: &str) -> Result<PathBuf> {
-    build(&["build", "--release", "--package", package, "--bin", name], name)
+/// Programs as a release has them, each of the package that bears its name: what goes into images. Built by one cargo,
+/// which compiles what they share once.
+pub fn releases<const N: usize>(names: [&str; N]) -> Result<[PathBuf; N]> {
+    let packages = names.iter().flat_map(|name| ["--package", name]);
+    let arguments: Vec<&str> = ["build", "--release", "--bins"].into_iter().chain(packages).collect();
+    let messages = cargo(&arguments, &names.join(", "))?;
+    let mut paths = names.map(|_| PathBuf::new());
+    for (path, name) in paths.iter_mut().zip(names) {
+        *path = executable(&messages, name)?;
+    }
+    Ok(paths)
 }
 
 fn build(arguments: &[&str], name: &str) -> Result<PathBuf> {
+    executable(&cargo(arguments, name)?, name)
+}
+
+fn cargo(arguments: &[&str], what: &str) -> Result<String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let messages = progress::step(&format!("build {name}, statically linked"), || {
+    progress::step(&format!("build {what}, statically linked"), || {
         progress::output(
             Command::new(cargo)
                 .args(arguments)
@@ -40,7 +52,11 @@ fn build(arguments: &[&str], name: &str) -> Result<PathBuf> {
                 .env("RUSTFLAGS", "-C target-feature=+crt-static")
                 .env_remove("CARGO_ENCODED_RUSTFLAGS"),
         )
-    })?;
+    })
+}
+
+/// The program of that name, from what cargo says of its work.
+fn executable(messages: &str, name: &str) -> Result<PathBuf> {
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
