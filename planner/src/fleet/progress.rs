@@ -228,23 +228,29 @@ fn unfinished(members: &BTreeMap<&str, &Standing>, counts: &Counts) -> Option<St
     };
     if counts.in_flight > 0 {
         Some(format!(
-            "{} nodes are in flight, such as {}",
-            counts.in_flight,
-            first(&Standing::InFlight)
+            "waiting for {} to settle",
+            nodes(counts.in_flight, first(&Standing::InFlight))
         ))
     } else if counts.pending > 0 {
         Some(format!(
-            "{} nodes wait for a grant, such as {}",
-            counts.pending,
-            first(&Standing::Pending)
+            "waiting for a slot for {}",
+            nodes(counts.pending, first(&Standing::Pending))
         ))
     } else if counts.unknown > 0 {
+        let agents = nodes(counts.unknown, first(&Standing::Unknown));
         Some(format!(
-            "the agents of {} nodes have not reported on their boot, such as {}",
-            counts.unknown,
-            first(&Standing::Unknown)
+            "waiting for the agent to report on the present boot of {agents}"
         ))
     } else {
         None
+    }
+}
+
+/// So many nodes, one of them by name.
+fn nodes(number: i32, one: &str) -> String {
+    if number == 1 {
+        format!("node {one}")
+    } else {
+        format!("{number} nodes, such as {one}")
     }
 }
