@@ -55,7 +55,7 @@ keep_running containerd containerd --config /etc/containerd/config.toml &
 	done
 	# shellcheck disable=SC2086 # The flags are several words.
 	keep_running kubelet kubelet --config /etc/node/kubelet.json --kubeconfig /etc/node/kubeconfig \
-		--hostname-override "$NODE_NAME" --node-ip 10.0.2.15 --cert-dir /var/lib/kubelet/pki $KUBELET_FLAGS
+		--hostname-override "$NODE_NAME" --node-ip 10.0.2.15 $KUBELET_FLAGS
 ) &
 echo "node: services started at $(cut -d " " -f 1 /proc/uptime) s"
 # Also collects the orphans that every PID 1 inherits.

@@ -3,6 +3,7 @@
 //! Does IO. Nodes boot side by side. Dropping the cluster ends everything; in a panic, logs, consoles and objects are
 //! kept and their place is told.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, ScopedJoinHandle};
@@ -14,10 +15,10 @@ use crate::control_plane::{self, ControlPlane};
 use crate::kubectl::Kubectl;
 use crate::node_vm::{NodeSpec, NodeVm};
 use crate::registry::{self, Registry};
-use crate::{node_image, progress};
+use crate::{node_image, progress, turn};
 
-/// From power-on to Ready, on a machine that is busy with builds.
-const READY: Duration = Duration::from_mins(5);
+/// From power-on to Ready. 25 s are enough on two processors that nobody else uses; beside builds it was ten times that.
+const READY: Duration = Duration::from_mins(10);
 
 /// What cluster to start.
 #[derive(Debug, Clone)]
@@ -45,14 +46,18 @@ pub struct Cluster {
     nodes: Vec<NodeVm>,
     registry: Registry,
     plane: ControlPlane,
+    /// Last: the turn is over when nothing runs any more.
+    _turn: File,
 }
 
 impl Cluster {
-    /// Starts one and waits until all nodes are Ready.
+    /// Starts one and waits until all nodes are Ready. On a small machine it first waits for a cluster of another process
+    /// to end; a process that holds one and starts another there waits for ever.
     pub fn start(spec: ClusterSpec) -> Result<Self> {
         // Built before anything runs, so that a build does not slow a booting node down.
         node_image::disk()?;
         let sandbox = node_image::sandbox()?;
+        let turn = turn::take()?;
         let registry = Registry::start(registry::Options::default())?;
         registry.push(&sandbox, node_image::SANDBOX, "1")?;
         let plane = ControlPlane::start(spec.control_plane)?;
@@ -60,6 +65,7 @@ impl Cluster {
             nodes: Vec::new(),
             registry,
             plane,
+            _turn: turn,
         };
         let started = cluster.start_nodes(&spec.nodes);
         if started.is_err() {
@@ -91,6 +97,8 @@ impl Cluster {
         for node in &self.nodes {
             self.wait_ready(node.name())?;
         }
+        // What a power cut loses shall be the test's doing, not what the node had not yet written of its own.
+        self.on_each_node(|node| node.shell("sync"))?;
         Ok(())
     }
 

@@ -8,12 +8,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::cache::{self, Key};
 use crate::debian::{self, Suite};
 use crate::progress;
+
+/// A new kernel of a suite is noticed after this long.
+const KEEP_ANSWER: Duration = Duration::from_hours(24);
 
 /// A kernel series the project is tested on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,16 +61,38 @@ pub struct Kernel {
 
 impl Kernel {
     /// The kernel of a series that its suite offers now, downloaded if the cache does not hold it. Asks apt, which
-    /// takes seconds, once per process.
+    /// takes seconds, once a day.
     pub fn get(series: Series) -> Result<Self> {
         static KNOWN: Mutex<Vec<Kernel>> = Mutex::new(Vec::new());
         let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kernel) = known.iter().find(|kernel| kernel.series == series) {
             return Ok(kernel.clone());
         }
-        let kernel = Self::find(series)?;
+        let kernel = match Self::remembered(series)? {
+            Some(kernel) => kernel,
+            None => Self::find(series)?,
+        };
         known.push(kernel.clone());
         Ok(kernel)
+    }
+
+    /// What apt said less than a day ago, if the kernel is still in the cache.
+    fn remembered(series: Series) -> Result<Option<Self>> {
+        let file = answer(series)?;
+        let fresh = fs::metadata(&file)
+            .and_then(|metadata| metadata.modified())
+            .is_ok_and(|written| written.elapsed().is_ok_and(|age| age < KEEP_ANSWER));
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        let &[release, package_version, root] = text.lines().collect::<Vec<_>>().as_slice() else {
+            return Ok(None);
+        };
+        let root = PathBuf::from(root);
+        Ok((fresh && root.is_dir()).then(|| Self {
+            series,
+            release: release.to_owned(),
+            package_version: package_version.to_owned(),
+            root,
+        }))
     }
 
     fn find(series: Series) -> Result<Self> {
@@ -82,6 +108,9 @@ impl Kernel {
         let root = cache::entry(&format!("linux-{release}"), &key, |folder| {
             extract(suite, &release, folder)
         })?;
+        let file = answer(series)?;
+        fs::write(&file, format!("{release}\n{package_version}\n{}\n", root.display()))
+            .with_context(|| format!("write {}", file.display()))?;
         Ok(Self {
             series,
             release,
@@ -146,6 +175,11 @@ impl Kernel {
         };
         Ok(Some(bytes))
     }
+}
+
+/// Where the answer of apt is kept.
+fn answer(series: Series) -> Result<PathBuf> {
+    Ok(cache::root()?.join(format!("linux-{series}.answer")))
 }
 
 fn headers(root: &Path, release: &str) -> PathBuf {

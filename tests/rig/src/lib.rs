@@ -29,4 +29,5 @@ pub mod node_vm;
 pub mod payload;
 pub mod progress;
 pub mod registry;
+mod turn;
 pub mod vm;

@@ -29,7 +29,7 @@ use crate::{cache, node_image};
 /// Megabytes; a kubelet, a container runtime and a handful of pods fit.
 const MEMORY: u32 = 1024;
 /// From power-on until the control channel answers, on a machine that is busy with builds.
-const BOOT: Duration = Duration::from_mins(3);
+const BOOT: Duration = Duration::from_mins(5);
 /// What a command on a node gets by default.
 const COMMAND: Duration = Duration::from_mins(1);
 const INITRD: &str = include_str!("../node/initrd.sh");
@@ -347,6 +347,13 @@ fn archive(
     );
     own("etc/node/kubeconfig", 0o600, &plane.node_kubeconfig(&spec.name)?);
     own("etc/node/ca.crt", 0o644, plane.authority().pem());
+    // Else the kubelet makes a certificate at its first start and does not sync it: after a power cut it finds an empty
+    // file and never starts again.
+    let serving = plane
+        .authority()
+        .server(&format!("serving-{}", spec.name), &[&spec.name, "127.0.0.1"])?;
+    own("etc/node/serving.crt", 0o644, &read(&serving.certificate)?);
+    own("etc/node/serving.key", 0o600, &read(&serving.key)?);
     own("etc/node/kubelet.json", 0o644, &kubelet_config(port).to_string());
     let sandbox = format!("{registry}/{}:1", node_image::SANDBOX);
     own(
@@ -366,6 +373,10 @@ fn archive(
         archive.file(&format!("node/{}", path.trim_start_matches('/')), *mode, content);
     }
     Ok(archive.finish())
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
 }
 
 fn kubelet_flags(spec: &NodeSpec) -> String {
@@ -390,6 +401,8 @@ fn kubelet_config(port: u16) -> serde_json::Value {
         "kind": "KubeletConfiguration",
         "port": port,
         "healthzPort": 0,
+        "tlsCertFile": "/etc/node/serving.crt",
+        "tlsPrivateKeyFile": "/etc/node/serving.key",
         "authentication": {
             "anonymous": { "enabled": false },
             "webhook": { "enabled": true },
@@ -405,7 +418,6 @@ fn kubelet_config(port: u16) -> serde_json::Value {
         // A test waits for what these periods add up to.
         "nodeStatusUpdateFrequency": "5s",
         "syncFrequency": "10s",
-        "logging": { "verbosity": 1 },
     })
 }
 

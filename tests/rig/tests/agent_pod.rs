@@ -10,7 +10,7 @@ use livepatch_rig::cluster::{Cluster, ClusterSpec};
 use livepatch_rig::debian;
 use livepatch_rig::image::{Contents, File, Image};
 use livepatch_rig::kernels::{Kernel, Series};
-use livepatch_rig::node_vm::NodeSpec;
+use livepatch_rig::node_vm::{NodeSpec, NodeVm};
 use livepatch_rig::{modules, progress};
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ cat /sys/kernel/notes >/dev/null; echo "notes: $?"
 (echo x >/sys/kernel/uevent_seqnum) 2>/dev/null; echo "write to sys: $?"
 cat /host/proc/1/stack >/dev/null 2>&1; echo "stack of another: $?"
 touch /forbidden 2>/dev/null; echo "write to root: $?"
-touch /var/lib/livepatch/allowed; echo "write to state: $?"
+touch "/var/lib/livepatch/$(cat /proc/sys/kernel/random/boot_id)"; echo "write to state: $?"
 [ -e /dev/kmsg ]; echo "kmsg: $?"
 echo done
 while :; do sleep 1; done
@@ -175,23 +175,32 @@ fn a_pod_with_the_rights_of_the_agent_can_do_its_work() {
     }
     progress::line(&format!("pods done after {}", progress::seconds(started.elapsed())));
 
-    // A power cut: same node, same machine, another boot.
-    let identity = |what: &str| {
+    // A power cut and a panic: same node, same machine, another boot, and the pod comes back.
+    let look = |what: &str| {
         let path = format!("--output=jsonpath={{{what}}}");
         cluster.kubectl().run(&["get", "node", "new", &path]).unwrap()
     };
-    let before = (identity(".metadata.uid"), identity(".status.nodeInfo.machineID"));
-    let boot = identity(".status.nodeInfo.bootID");
+    let identity = || (look(".metadata.uid"), look(".status.nodeInfo.machineID"));
+    let (before, boot) = (identity(), look(".status.nodeInfo.bootID"));
     let took = cluster.hard_reset("new").unwrap();
     progress::line(&format!("Ready again after {}", progress::seconds(took)));
-    assert_eq!(
-        (identity(".metadata.uid"), identity(".status.nodeInfo.machineID")),
-        before
-    );
-    assert_ne!(identity(".status.nodeInfo.bootID"), boot);
-    cluster
-        .node("new")
-        .unwrap()
-        .shell("test -e /var/lib/livepatch/allowed")
-        .unwrap();
+    assert_eq!(identity(), before);
+    assert_ne!(look(".status.nodeInfo.bootID"), boot);
+    let node = cluster.node("new").unwrap();
+    wait_for_pod(node).unwrap();
+    node.crash().unwrap();
+    cluster.wait_ready("new").unwrap();
+    assert_eq!(identity(), before);
+    wait_for_pod(node).unwrap();
+}
+
+/// Waits until the script in the pod has left the file named after the node's boot.
+fn wait_for_pod(node: &NodeVm) -> Result<()> {
+    let looked = format!("test -e /var/lib/livepatch/{}", node.boot_id()?);
+    progress::wait_for("the pod to run again", Duration::from_mins(5), || {
+        Ok(match node.run_command(&looked)?.code {
+            0 => progress::Waited::Ready(()),
+            code => progress::Waited::NotYet(format!("exit code {code}")),
+        })
+    })
 }
