@@ -158,7 +158,7 @@ impl Stage {
     /// The pods of a component, by the node they run on.
     pub fn pods(&self, component: &str) -> Result<BTreeMap<String, Value>> {
         let namespace = format!("--namespace={NAMESPACE}");
-        let selector = format!("--selector=app.kubernetes.io/component={component}");
+        let selector = format!("--selector=app.kubernetes.io/name=livepatch-{component}");
         let pods = self.kubectl().get(&[&namespace, "pods", &selector])?;
         let items = pods["items"].as_array().context("a list of pods")?;
         Ok(items
@@ -176,9 +176,11 @@ impl Stage {
     /// The metrics of every operator, read on the nodes they run on, as one text.
     pub fn operator_metrics(&self) -> Result<String> {
         let namespace = format!("--namespace={NAMESPACE}");
-        let pods = self
-            .kubectl()
-            .get(&[&namespace, "pods", "--selector=app.kubernetes.io/component=operator"])?;
+        let pods = self.kubectl().get(&[
+            &namespace,
+            "pods",
+            "--selector=app.kubernetes.io/name=livepatch-operator",
+        ])?;
         let mut text = String::new();
         for pod in pods["items"].as_array().context("a list of pods")? {
             let (node, address) = (pod["spec"]["nodeName"].as_str(), pod["status"]["podIP"].as_str());
