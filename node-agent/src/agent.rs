@@ -72,6 +72,8 @@ pub(crate) struct Memory {
     /// Modules whose `finit_module` has not returned.
     pub unreturned: BTreeSet<String>,
     pub reported: Option<Reported>,
+    /// Whether the store was gone through since the start.
+    pub tidied: bool,
 }
 
 /// The last status that was written.
@@ -114,11 +116,17 @@ impl Agent {
                 blockers: Vec::new(),
                 unreturned: BTreeSet::new(),
                 reported: None,
+                tidied: false,
             },
             desired,
             sender,
             leave,
         })
+    }
+
+    /// Says in place of the watch what the object is, for those who call [`Self::pass`] themselves.
+    pub fn tell(&self, desired: Desired) {
+        self.sender.send_replace(desired);
     }
 
     /// Works until it is told to leave. A transition that runs then is left to the next agent.

@@ -327,7 +327,8 @@ impl Agent {
         let wanted = |sha256: &str| journal.needs(sha256) || grants.iter().any(|grant| grant.module.sha256 == sha256);
         let before = self.memory.prepared.len();
         self.memory.prepared.retain(|sha256, _| wanted(sha256));
-        if self.memory.prepared.len() != before {
+        if self.memory.prepared.len() != before || (!self.memory.tidied && seen.object.is_some()) {
+            self.memory.tidied = true;
             self.store.retain(wanted);
         }
         self.memory.retries.retain(|subject| match subject {

@@ -5,7 +5,7 @@ use livepatch_kernel::{Seen, Standing};
 use super::verdict::reasons;
 use super::{JournalState, MAX_STARTS, Snapshot};
 use crate::journal::{Entry, Failure, Journal, Pair, Phase};
-use crate::truth::{Truth, is_build};
+use crate::truth::Truth;
 use crate::validate::Wish;
 
 /// The journal as it should be, and why nothing may be done.
@@ -155,12 +155,13 @@ fn close_absent(journal: &mut Journal, entry: &Entry, truth: &Truth, wishes: &[W
     }
 }
 
-/// Notes that an entry is in effect, and which of its set's it replaced.
+/// Notes that an entry is in effect, and which of its set's it replaced. A replaced one is listed, disabled, for a moment
+/// longer.
 pub fn applied(journal: &mut Journal, set_uid: &str, pair: &Pair, truth: &Truth) {
     journal.applied(set_uid, pair, &truth.boot, truth.now, |other| {
         truth
-            .livepatch(&other.module)
-            .is_some_and(|livepatch| is_build(livepatch, &other.build_id))
+            .standing(&other.module, &other.build_id)
+            .is_some_and(|standing| standing.enabled)
     });
 }
 

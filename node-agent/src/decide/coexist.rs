@@ -43,12 +43,7 @@ pub(super) fn judge(newcomer: &Newcomer<'_>) -> Result<(), Failure> {
     }
     upgrade(newcomer, wanted.may_replace())?;
     others_survive(newcomer, wanted.may_replace())?;
-    let loaded: Vec<LoadedView> = newcomer
-        .truth
-        .livepatches
-        .iter()
-        .map(|livepatch| newcomer.view_of(livepatch))
-        .collect();
+    let loaded: Vec<LoadedView> = newcomer.loaded().map(|livepatch| newcomer.view_of(livepatch)).collect();
     match verdict(&loaded, &wanted).refusals.first() {
         None => Ok(()),
         Some(refusal) => Err(Failure::new(reason(refusal), &refusal.to_string())),
@@ -65,6 +60,14 @@ fn reason(refusal: &Refusal) -> &'static str {
 }
 
 impl<'a> Newcomer<'a> {
+    /// What is enabled. What is not is going away: the kernel cannot enable it again.
+    fn loaded(&self) -> impl Iterator<Item = &'a Livepatch> {
+        self.truth
+            .livepatches
+            .iter()
+            .filter(|livepatch| livepatch.standing.enabled)
+    }
+
     /// The entry of ours that a loaded livepatch belongs to.
     fn entry_of(&self, livepatch: &Livepatch) -> Option<&'a Entry> {
         self.entries.iter().find(|entry| {
@@ -102,11 +105,7 @@ const fn kind(livepatch_type: LivepatchType) -> SetKind {
 
 /// The only exchange of two versions that this version knows is the kernel's own, the atomic replace.
 fn upgrade(newcomer: &Newcomer<'_>, atomic: bool) -> Result<(), Failure> {
-    let former = newcomer
-        .truth
-        .livepatches
-        .iter()
-        .find(|livepatch| newcomer.is_own(livepatch));
+    let former = newcomer.loaded().find(|livepatch| newcomer.is_own(livepatch));
     match former {
         Some(former) if !(newcomer.entry.cumulative && atomic) => Err(Failure::new(
             "UpgradeNotSupported",
@@ -121,9 +120,7 @@ fn upgrade(newcomer: &Newcomer<'_>, atomic: bool) -> Result<(), Failure> {
 
 fn others_survive(newcomer: &Newcomer<'_>, atomic: bool) -> Result<(), Failure> {
     let mut others = newcomer
-        .truth
-        .livepatches
-        .iter()
+        .loaded()
         .filter(|livepatch| !newcomer.is_own(livepatch))
         .peekable();
     if !atomic || others.peek().is_none() {

@@ -1,8 +1,10 @@
 //! What becomes of one grant. No IO.
 
+use livepatch_crds::LivepatchType;
+
 use super::verdict::{Verdict, reasons};
 use super::{Load, Preparation, Step, Work, bookkeeping, coexist};
-use crate::journal::{Entry, Failure, Phase};
+use crate::journal::{Entry, Failure, Pair, Phase};
 use crate::retry::Subject;
 use crate::validate::Wish;
 
@@ -40,7 +42,7 @@ impl Work<'_> {
         };
         let verdict = self.begin(wish, starts);
         // Whatever keeps it: a cumulative that is still to come would throw out what is loaded before it.
-        if wish.grant.livepatch_type == livepatch_crds::LivepatchType::Cumulative {
+        if wish.grant.livepatch_type == LivepatchType::Cumulative {
             self.cumulative_to_come = true;
         }
         verdict
@@ -52,14 +54,7 @@ impl Work<'_> {
         let entry = self.journal.as_ref().and_then(|journal| journal.entry_for(wish.grant));
         let ours = entry.is_some_and(Entry::is_under_way);
         match truth.standing(&module.name, &module.build_id) {
-            Some(standing) if ours => {
-                let message = if standing.enabled { "" } else { "being taken back" };
-                Some(Verdict::transitioning(
-                    reasons::TRANSITION,
-                    message,
-                    self.snapshot.blockers,
-                ))
-            }
+            Some(_) if ours => Some(self.under_way_verdict(wish)),
             Some(standing) if standing.enabled => Some(Verdict::transitioning(
                 reasons::FOREIGN_TRANSITION,
                 "begun by somebody else",
@@ -78,15 +73,26 @@ impl Work<'_> {
         }
     }
 
+    /// While a transition is past its deadline, why it goes on all the same.
+    fn under_way_verdict(&self, wish: &Wish<'_>) -> Verdict {
+        let follow = Subject::Follow(Pair::of(wish.grant));
+        match self.snapshot.retries.last(&follow) {
+            Some(waiting) => Verdict::transitioning(
+                &waiting.failure.reason,
+                &waiting.failure.message,
+                &waiting.failure.blockers,
+            ),
+            None => Verdict::transitioning(reasons::TRANSITION, "", self.snapshot.blockers),
+        }
+    }
+
     fn standing(&self, wish: &Wish<'_>) -> Standing {
         let grant = wish.grant;
         let Some(journal) = &self.journal else {
             return Standing::Open;
         };
         let quarantine = journal.entries.iter().find_map(|entry| match &entry.phase {
-            Phase::Quarantined { failure }
-                if entry.pair == crate::journal::Pair::of(grant) && !entry.is_retried_by(grant) =>
-            {
+            Phase::Quarantined { failure } if entry.pair == Pair::of(grant) && !entry.is_retried_by(grant) => {
                 Some(failure)
             }
             _ => None,
@@ -136,7 +142,7 @@ impl Work<'_> {
             self.look_again(after);
             return verdict;
         }
-        if self.cumulative_to_come && wish.grant.livepatch_type == livepatch_crds::LivepatchType::OffBand {
+        if self.cumulative_to_come && wish.grant.livepatch_type == LivepatchType::OffBand {
             return Verdict::pending(
                 reasons::WAITING_FOR_CUMULATIVE,
                 "the cumulative livepatch is loaded first",
