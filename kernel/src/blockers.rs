@@ -32,7 +32,7 @@ pub struct Stragglers {
     pub listed: Vec<Straggler>,
     /// Tasks whose state could not be read.
     pub unreadable: usize,
-    /// False if the scan stopped at its bound on the number of tasks.
+    /// False if tasks could not be read, or the scan stopped at its bound on their number.
     pub complete: bool,
 }
 

@@ -6,25 +6,50 @@ use serde::{Deserialize, Serialize};
 
 /// How many symbols of a name an object has, for those that were asked about.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SymbolCounts(pub BTreeMap<(String, String), u64>);
+pub struct SymbolCounts {
+    /// By name, then object: the table is gone through by name, which nearly always is not one of those asked about.
+    counts: BTreeMap<String, BTreeMap<String, u64>>,
+}
 
 impl SymbolCounts {
-    /// How often the object (`vmlinux` or a loaded module) has a symbol of that name.
-    pub fn count(&self, object: &str, name: &str) -> u64 {
-        self.0.get(&(object.to_owned(), name.to_owned())).copied().unwrap_or(0)
+    /// Counts of these functions, given by object and name; all zero yet.
+    pub fn of(wanted: &[(&str, &str)]) -> Self {
+        let mut asked = Self::default();
+        for (object, name) in wanted {
+            asked
+                .counts
+                .entry((*name).to_owned())
+                .or_default()
+                .insert((*object).to_owned(), 0);
+        }
+        asked
     }
 
-    /// Counts one line of `/proc/kallsyms` if it is one of those asked about: those have an entry already.
+    /// How often the object (`vmlinux` or a loaded module) has a symbol of that name.
+    pub fn count(&self, object: &str, name: &str) -> u64 {
+        self.counts
+            .get(name)
+            .and_then(|objects| objects.get(object))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// Counts one symbol, if it was asked about.
+    pub fn add(&mut self, object: &str, name: &str) {
+        if let Some(count) = self.counts.get_mut(name).and_then(|objects| objects.get_mut(object)) {
+            *count += 1;
+        }
+    }
+
+    /// Counts one line of `/proc/kallsyms`.
     ///
     /// `0000000000000000 t version_proc_show`, and a tab and `[module]` at the end for a module's.
     pub fn read_line(&mut self, line: &str) {
-        let mut fields = line.split_ascii_whitespace().skip(2);
-        let Some(name) = fields.next() else { return };
-        let object = fields
-            .next()
-            .map_or("vmlinux", |module| module.trim_matches(['[', ']']));
-        if let Some(count) = self.0.get_mut(&(object.to_owned(), name.to_owned())) {
-            *count += 1;
+        let mut fields = line.trim_end().splitn(3, ' ').skip(2);
+        let Some(symbol) = fields.next() else { return };
+        match symbol.split_once('\t') {
+            None => self.add("vmlinux", symbol),
+            Some((name, module)) => self.add(module.trim_matches(['[', ']']), name),
         }
     }
 }
@@ -63,7 +88,7 @@ mod tests {
     #[test]
     fn symbols_are_counted_by_object() {
         let wanted = [("vmlinux", "name_show"), ("xfs", "xfs_open"), ("vmlinux", "gone")];
-        let mut counts = SymbolCounts(wanted.map(|(o, n)| ((o.to_owned(), n.to_owned()), 0)).into());
+        let mut counts = SymbolCounts::of(&wanted);
         for line in [
             "ffffffff81000000 t name_show",
             "0000000000000000 T name_show",

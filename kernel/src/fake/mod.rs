@@ -299,10 +299,11 @@ impl Kernel for FakeKernel {
                 .iter()
                 .any(|(_, m)| m.missing_symbol.as_deref() == Some(name))
         };
-        let counts = wanted
-            .iter()
-            .map(|(o, n)| (((*o).to_owned(), (*n).to_owned()), u64::from(!missing(n))));
-        Seen::Known(SymbolCounts(counts.collect()))
+        let mut counts = SymbolCounts::of(wanted);
+        for (object, name) in wanted.iter().filter(|(_, name)| !missing(name)) {
+            counts.add(object, name);
+        }
+        Seen::Known(counts)
     }
 
     fn module_files(&self, _names: &[&str]) -> Seen<BTreeSet<String>> {

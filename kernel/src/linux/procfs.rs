@@ -129,7 +129,10 @@ pub(super) fn stragglers(proc: &Path, target: bool, limit: usize) -> Seen<Stragg
                     }
                 }
                 Ok(None) => {}
-                Err(_) => found.unreadable += 1,
+                Err(_) => {
+                    found.unreadable += 1;
+                    found.complete = false;
+                }
             }
         }
     }

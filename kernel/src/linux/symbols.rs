@@ -26,12 +26,7 @@ pub(super) fn has_replace_set(proc: &Path) -> Seen<bool> {
 
 /// Counts symbols.
 pub(super) fn counts(proc: &Path, wanted: &[(&str, &str)]) -> Seen<SymbolCounts> {
-    let mut counts = SymbolCounts::default();
-    counts.0.extend(
-        wanted
-            .iter()
-            .map(|(object, name)| (((*object).to_owned(), (*name).to_owned()), 0)),
-    );
+    let mut counts = SymbolCounts::of(wanted);
     match each_line(&proc.join("kallsyms"), |line| {
         counts.read_line(line);
         true

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use livepatch_kernel::{BuildId, Host, Kernel, LinuxKernel};
 
+use crate::damage::replace;
 use crate::lab::{Lab, Module, ProcFile};
 
 /// Where the test modules are in a guest.
@@ -162,21 +163,4 @@ impl Lab for GuestLab {
     fn force(&self, name: &str) {
         fs::write(format!("/sys/kernel/livepatch/{name}/force"), "1").expect("write force");
     }
-}
-
-/// Replaces every occurrence of some bytes by as many others.
-pub fn replace(image: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
-    assert_eq!(from.len(), to.len());
-    let mut out = image.to_vec();
-    let places: Vec<usize> = out
-        .windows(from.len())
-        .enumerate()
-        .filter(|(_, w)| *w == from)
-        .map(|(i, _)| i)
-        .collect();
-    assert!(!places.is_empty(), "nothing to replace");
-    for place in places {
-        out[place..place + to.len()].copy_from_slice(to);
-    }
-    out
 }

@@ -13,6 +13,7 @@
 #![expect(clippy::missing_panics_doc, reason = "every function of a test may fail")]
 
 pub mod cases;
+pub mod damage;
 pub mod fake_lab;
 pub mod guest_lab;
 pub mod lab;
