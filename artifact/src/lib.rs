@@ -33,4 +33,5 @@ pub use error::PullError;
 pub use module::{ModuleError, PulledModule};
 pub use puller::Puller;
 pub use push::{PushError, PushStep, push};
+pub use read::is_cve;
 pub use reference::{InvalidReference, PushTarget, Reference, Repository};

@@ -155,7 +155,7 @@ pub(crate) fn kernel_build_id(text: &str) -> Result<String, InvalidBundle> {
 }
 
 /// Whether the text is a CVE id: `CVE-`, a year, 4 to 19 digits.
-pub(crate) fn is_cve(text: &str) -> bool {
+pub fn is_cve(text: &str) -> bool {
     let digits = |part: &str, length: std::ops::RangeInclusive<usize>| {
         length.contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit())
     };

@@ -89,7 +89,7 @@ pub struct PushOptions {
     pub kernel_notes: Vec<String>,
 
     /// CVE that the livepatch fixes; may be given several times
-    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = cve)]
     pub cve: Vec<String>,
 
     #[arg(
@@ -114,6 +114,14 @@ pub struct PushOptions {
     /// Livepatch modules: .ko, .ko.gz, .ko.xz or .ko.zst
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+}
+
+fn cve(text: &str) -> Result<String, &'static str> {
+    if livepatch_artifact::is_cve(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("a CVE id is CVE-<year>-<number>, such as CVE-2026-12345")
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
