@@ -7,19 +7,15 @@ use futures::FutureExt as _;
 use livepatch_kernel::operation::{self, LoadOutcome, LoadRequest, OnTimeout, Roster, Unload, UnloadOutcome};
 use livepatch_kernel::preflight::{KernelState, Weight, preflight};
 use livepatch_kernel::{BuildId, KernelError, RefusalReason};
-use livepatch_module::Inspection;
 use tokio::sync::watch;
 
 use crate::agent::Agent;
 use crate::conclude::{Conclusion, chain, conclude};
-use crate::decide::{JournalState, Key, Load, Preparation, Step, decide};
+use crate::decide::{JournalState, Key, Load, Step, decide};
 use crate::fetch::Seen;
 use crate::journal::{Entry, Failure, Journal};
 use crate::operate;
 use crate::retry::Subject;
-use crate::source::Module;
-use crate::store::sha256_of;
-use crate::verify;
 
 /// How long the references of a leftover module are waited for.
 const LEFTOVER: Duration = Duration::from_secs(15);
@@ -70,7 +66,7 @@ impl Agent {
     }
 
     /// Notes a failure that passes.
-    fn wait_with(&mut self, subject: Subject, failure: Failure) {
+    pub(crate) fn wait_with(&mut self, subject: Subject, failure: Failure) {
         tracing::warn!(reason = %failure.reason, subject = ?subject, "waiting: {}", failure.message);
         self.metrics.failed(&failure.reason);
         self.memory
@@ -79,7 +75,7 @@ impl Agent {
     }
 
     /// Notes a failure that does not.
-    async fn give_up(&mut self, entry: Entry, failure: Failure) {
+    pub(crate) async fn give_up(&mut self, entry: Entry, failure: Failure) {
         tracing::error!(
             reason = %failure.reason, set = %entry.set, rollout = %entry.rollout, module = %entry.module,
             "failed: {}", failure.message
@@ -91,72 +87,6 @@ impl Agent {
         let mut journal = journal.clone();
         journal.put(entry.failed(failure));
         self.keep(journal).await;
-    }
-
-    /// Brings a module into the local store: from there if it is there already, else from its source.
-    async fn prepare(&mut self, preparation: Preparation, seen: &Seen) {
-        let Preparation {
-            mut entry,
-            subject,
-            again,
-        } = preparation;
-        let (store, source, wanted) = (self.store.clone(), Arc::clone(&self.source), entry.clone());
-        let limit = self.settings.times.pull;
-        let identity = seen.truth.identity.clone();
-        let obtaining = async move {
-            if !again {
-                source
-                    .allows(&wanted.repository)
-                    .map_err(|error| Refusal::of(&error, false, error.reason()))?;
-            }
-            let stored = {
-                let (store, source, wanted) = (store.clone(), Arc::clone(&source), wanted.clone());
-                tokio::task::spawn_blocking(move || {
-                    let bytes = store.read(&wanted.pair.sha256).ok().flatten()?;
-                    source.inspect(&bytes).ok()
-                })
-            };
-            if let Ok(Some(inspection)) = stored.await {
-                verify::module(&wanted, &identity, &wanted.pair.sha256, &inspection)
-                    .map_err(|error| Refusal::of(&error, false, error.reason()))?;
-                return Ok(inspection);
-            }
-            let pulled = tokio::time::timeout(limit, source.pull(&wanted.repository, &wanted.digest)).await;
-            let Module { bytes, inspection } = match pulled {
-                Ok(Ok(module)) => module,
-                Ok(Err(error)) => return Err(Refusal::of(&error, error.is_retryable(), error.reason())),
-                Err(_) => {
-                    let message = format!("the module was not pulled within {} s", limit.as_secs());
-                    return Err(Refusal {
-                        failure: Failure::new("RegistryUnavailable", &message),
-                        passes: true,
-                    });
-                }
-            };
-            let keeping = tokio::task::spawn_blocking(move || {
-                verify::module(&wanted, &identity, &sha256_of(&bytes), &inspection)
-                    .map_err(|error| Refusal::of(&error, false, error.reason()))?;
-                store
-                    .write(&wanted.pair.sha256, &bytes)
-                    .map_err(|error| Refusal::of(&error, true, error.reason()))?;
-                Ok(inspection)
-            });
-            keeping.await.unwrap_or_else(|_| Err(Refusal::ended()))
-        };
-        let obtained: Result<Inspection, Refusal> = self.reporting(obtaining.boxed()).await;
-        match obtained {
-            Ok(inspection) => {
-                self.memory.prepared.insert(entry.pair.sha256.clone(), inspection);
-            }
-            Err(Refusal { failure, passes: true }) => self.wait_with(subject, failure),
-            Err(Refusal { failure, passes: false }) => {
-                entry.boot = seen.truth.boot.clone();
-                if again {
-                    entry.phase = crate::journal::Phase::Starting { again };
-                }
-                self.give_up(entry, failure).await;
-            }
-        }
     }
 
     async fn load(&mut self, load: Load) {
@@ -351,7 +281,7 @@ impl Agent {
         }
     }
 
-    async fn reporting<T>(&mut self, work: futures::future::BoxFuture<'_, T>) -> T {
+    pub(crate) async fn reporting<T>(&mut self, work: futures::future::BoxFuture<'_, T>) -> T {
         self.reporting_blockers(work, None).await
     }
 
@@ -376,29 +306,6 @@ impl Agent {
                 }
             };
             report.await;
-        }
-    }
-}
-
-/// Why a module is not in the local store.
-struct Refusal {
-    failure: Failure,
-    /// Whether another try may succeed.
-    passes: bool,
-}
-
-impl Refusal {
-    fn of(error: &dyn std::error::Error, passes: bool, reason: &str) -> Self {
-        Self {
-            failure: Failure::new(reason, &chain(error)),
-            passes,
-        }
-    }
-
-    fn ended() -> Self {
-        Self {
-            failure: Failure::new("Interrupted", "the agent is stopping"),
-            passes: true,
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod journal;
 pub mod lock;
 pub mod metrics;
 pub mod operate;
+mod prepare;
 mod report;
 pub mod retry;
 pub mod serve;

@@ -10,7 +10,7 @@ use livepatch_agent::store::Store;
 use livepatch_agent::truth::Truth;
 use livepatch_crds::NodeLivepatchSpec;
 use livepatch_crds::node::{Grant, GrantResult};
-use livepatch_kernel::{BootId, BootTime, Kernel as _};
+use livepatch_kernel::{BootId, BootTime, Kernel as _, Standing};
 use livepatch_module::ReplaceValue;
 use proptest::prelude::*;
 
@@ -45,7 +45,7 @@ impl Scene {
             && self
                 .truth
                 .standing(&grant.module.name, &grant.module.build_id)
-                .is_some_and(|standing| standing.is_effective())
+                .is_some_and(Standing::is_effective)
     }
 }
 
@@ -64,6 +64,7 @@ fn phase() -> impl Strategy<Value = Phase> {
     ]
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a coin of its own")]
 #[derive(Debug, Clone)]
 struct Chance {
     granted: bool,
@@ -192,15 +193,14 @@ proptest! {
             let JournalState::Known(journal) = &scene.journal else {
                 return Err(TestCaseError::fail("a load without a journal"));
             };
-            match &load.grant {
-                Some(grant) => prop_assert!(scene.spec.livepatches.contains(grant)),
-                None => {
-                    let settled = journal.entries.iter().any(|entry| {
-                        entry.pair == load.entry.pair
-                            && matches!(entry.phase, Phase::Settled | Phase::Starting { again: true })
-                    });
-                    prop_assert!(settled);
-                }
+            if let Some(grant) = &load.grant {
+                prop_assert!(scene.spec.livepatches.contains(grant));
+            } else {
+                let settled = journal.entries.iter().any(|entry| {
+                    entry.pair == load.entry.pair
+                        && matches!(entry.phase, Phase::Settled | Phase::Starting { again: true })
+                });
+                prop_assert!(settled);
             }
         }
     }
