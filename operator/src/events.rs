@@ -1,5 +1,6 @@
 //! Kubernetes events, few. Does IO.
 
+use crate::api_error::words;
 use crate::watch::world::Kind;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
@@ -101,7 +102,7 @@ impl Events {
         let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
         match timeout(PUBLISHING, recorder.publish(&event, &regarding)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(reason = "EventFailed", "{error}"),
+            Ok(Err(error)) => tracing::warn!(reason = "EventFailed", "{}", words(&error)),
             Err(_) => tracing::warn!(reason = "EventFailed", "no answer in time"),
         }
     }

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod api_error;
 pub mod backoff;
 pub mod bundles;
 pub mod cli;

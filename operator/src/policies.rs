@@ -3,6 +3,7 @@
 //! Without them a stolen agent token could write any node's status, and anybody with write access could forge a grant. So
 //! there are no grants before they are there, and bound.
 
+use crate::api_error::words;
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use kube::{Api, Client};
 use std::time::{Duration, Instant};
@@ -92,7 +93,7 @@ async fn read(client: &Client) -> Result<(), PoliciesError> {
     });
     let found = futures::future::try_join_all(looks)
         .await
-        .map_err(|error| PoliciesError::Unreadable(error.to_string()))?;
+        .map_err(|error| PoliciesError::Unreadable(words(&error)))?;
     let missing: Vec<String> = found
         .iter()
         .filter_map(|(name, (policy, binding))| defect(name, policy.as_ref(), binding.as_ref()))

@@ -1,5 +1,6 @@
 //! One request to the API server: bounded in time, counted, and its outcome told apart by what it means. Does IO.
 
+use crate::api_error::words;
 use crate::metrics::Metrics;
 use crate::watch::world::Kind;
 use kube::api::{PatchParams, PostParams};
@@ -65,8 +66,8 @@ pub enum WriteError {
     /// The API server is too busy (429): certainly not done.
     #[error("the API server has too many requests")]
     Throttled,
-    /// The API server refused it: certainly not done. The source's text is in its Display.
-    #[error("{verb} of {resource} refused: {source}", verb = verb.name())]
+    /// The API server refused it: certainly not done. The source's words are in the message.
+    #[error("{verb} of {resource} refused: {}", words(source), verb = verb.name())]
     Refused {
         /// What was asked.
         verb: Verb,
@@ -100,11 +101,6 @@ impl WriteError {
         }
     }
 
-    /// Whether the API server is in such a state that further requests should wait.
-    pub fn is_trouble(&self) -> bool {
-        matches!(self, Self::Throttled | Self::Unknown { .. })
-    }
-
     /// Whether the request may have been carried out, or may still be.
     pub fn is_unknown(&self) -> bool {
         matches!(self, Self::Unknown { .. })
@@ -112,7 +108,7 @@ impl WriteError {
 
     fn of(verb: Verb, resource: Kind, error: kube::Error) -> Self {
         let kube::Error::Api(status) = &error else {
-            let message = error.to_string();
+            let message = words(&error);
             return Self::Unknown {
                 verb,
                 resource,

@@ -18,10 +18,12 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::api_error::words;
 use crate::writes::FIELD_MANAGER;
 
-/// One request for the lease takes no longer: a renewal that hangs must leave time for another.
-const REQUEST: Duration = Duration::from_secs(4);
+/// One request for the lease takes no longer than one part in so many of the deadline: a renewal that hangs must leave time
+/// for another.
+const TRIES: u32 = 3;
 /// Giving the lease up takes no longer: nobody waits for it longer than it saves.
 const RELEASE: Duration = Duration::from_secs(1);
 /// The same trouble is logged again after this time.
@@ -33,8 +35,8 @@ pub enum LeaseError {
     /// No answer in time.
     #[error("no answer about the lease within {} s", .0.as_secs())]
     Timeout(Duration),
-    /// The API server refused, or could not be reached. The source's text is in its Display.
-    #[error("{action} the lease: {source}")]
+    /// The API server refused, or could not be reached. The source's words are in the message.
+    #[error("{action} the lease: {}", words(source))]
     Api {
         /// What was tried.
         action: &'static str,
@@ -154,7 +156,7 @@ impl Keeper {
             &self.timing,
         ) {
             Verdict::HeldBy(other) => {
-                self.lose();
+                self.end_term("another operator took the lease");
                 Ok(Some(other))
             }
             Verdict::Write(spec) => {
@@ -169,9 +171,10 @@ impl Keeper {
     }
 
     async fn look(&mut self) -> Result<(), LeaseError> {
-        let answer = timeout(REQUEST, self.api.get_opt(&self.name)).await;
+        let limit = self.request();
+        let answer = timeout(limit, self.api.get_opt(&self.name)).await;
         let lease = answer
-            .map_err(|_| LeaseError::Timeout(REQUEST))?
+            .map_err(|_| LeaseError::Timeout(limit))?
             .map_err(|source| LeaseError::Api { action: "read", source })?;
         self.seen = lease.map(|lease| match self.seen.take() {
             Some(known) if version(&known.lease) == version(&lease) => known,
@@ -192,17 +195,19 @@ impl Keeper {
             spec: Some(first(&self.identity, Timestamp::now(), &self.timing)),
         };
         let began = Instant::now();
-        let answer = timeout(REQUEST, self.api.create(&post(), &lease)).await;
-        self.written(began, answer.map_err(|_| LeaseError::Timeout(REQUEST))?)
+        let limit = self.request();
+        let answer = timeout(limit, self.api.create(&post(), &lease)).await;
+        self.written(began, answer.map_err(|_| LeaseError::Timeout(limit))?)
     }
 
     async fn write(&mut self, lease: Lease) -> Result<(), LeaseError> {
         let began = Instant::now();
-        let answer = timeout(REQUEST, self.api.replace(&self.name, &post(), &lease)).await;
+        let limit = self.request();
+        let answer = timeout(limit, self.api.replace(&self.name, &post(), &lease)).await;
         let answer = answer.map_err(|_| {
             // It may have happened or not: look before the next try.
             self.seen = None;
-            LeaseError::Timeout(REQUEST)
+            LeaseError::Timeout(limit)
         })?;
         self.written(began, answer)
     }
@@ -215,7 +220,7 @@ impl Keeper {
             {
                 // Not ours any more, whoever has it.
                 self.seen = None;
-                self.lose();
+                self.end_term("the lease was written by another");
                 return Err(LeaseError::Lost);
             }
             Err(source) => {
@@ -252,11 +257,11 @@ impl Keeper {
     fn give_up_what_ran_out(&self) {
         let over = self.terms.borrow().as_ref().is_some_and(|term| !term.is_current());
         if over {
-            self.lose();
+            self.end_term("the lease could not be renewed in time");
         }
     }
 
-    fn lose(&self) {
+    fn end_term(&self, why: &'static str) {
         self.terms.send_if_modified(|current| {
             let Some(term) = current.take() else {
                 return false;
@@ -265,10 +270,14 @@ impl Keeper {
             tracing::warn!(
                 reason = "LeadershipLost",
                 epoch = term.epoch(),
-                "this operator leads no more"
+                "this operator leads no more: {why}"
             );
             true
         });
+    }
+
+    fn request(&self) -> Duration {
+        self.timing.deadline / TRIES
     }
 
     fn pause(&self) -> Duration {
@@ -278,8 +287,10 @@ impl Keeper {
     }
 
     async fn release(mut self) {
-        let led = self.terms.borrow().is_some();
-        self.lose();
+        let led = self.terms.send_replace(None);
+        if let Some(term) = &led {
+            term.end();
+        }
         let released = timeout(RELEASE, async {
             // The renewal that the stop interrupted may have happened.
             self.look().await?;
@@ -301,7 +312,7 @@ impl Keeper {
             })
         });
         match released.await.unwrap_or(Err(LeaseError::Timeout(RELEASE))) {
-            Ok(()) if led => tracing::info!("gave the lease up"),
+            Ok(()) if led.is_some() => tracing::info!("gave the lease up"),
             Ok(()) => {}
             Err(error) => tracing::warn!(reason = error.reason(), "could not give the lease up: {error}"),
         }

@@ -40,8 +40,8 @@ pub struct Applied {
     pub(super) happenings: Vec<Happening>,
     /// Writes of NodeLivepatches whose outcome is unknown, by name.
     pub(super) unknown: BTreeMap<String, Value>,
-    /// Whether it was stopped before its end: the API server was not well, or this operator leads no more.
-    pub(super) cut_short: bool,
+    /// Whether something failed that is to be tried again although nothing changes.
+    pub(super) failed: bool,
 }
 
 /// What writes need.
@@ -80,6 +80,7 @@ impl Apply<'_> {
             by: self,
             view,
             cut_short: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
             unknown: Mutex::default(),
         };
         run.each(new_rollouts, |rollout| run.make_rollout(rollout)).await;
@@ -92,7 +93,7 @@ impl Apply<'_> {
             set_statuses,
             rollout_statuses,
             happenings,
-            cut_short: run.cut_short.into_inner(),
+            failed: run.failed.into_inner(),
             unknown: run.unknown.into_inner().unwrap_or_else(PoisonError::into_inner),
         }
     }
@@ -107,7 +108,9 @@ impl Apply<'_> {
 struct Run<'a> {
     by: Apply<'a>,
     view: &'a View,
+    /// The API server is not well, or this operator leads no more.
     cut_short: AtomicBool,
+    failed: AtomicBool,
     unknown: Mutex<BTreeMap<String, Value>>,
 }
 
@@ -139,8 +142,12 @@ impl Run<'_> {
             WriteError::Conflict { .. } | WriteError::Exists { .. } | WriteError::Gone { .. } => {
                 tracing::debug!(reason = error.reason(), "{error}");
             }
-            WriteError::Refused { .. } => tracing::warn!(reason = error.reason(), "{error}"),
+            WriteError::Refused { .. } => {
+                self.failed.store(true, Ordering::Relaxed);
+                tracing::warn!(reason = error.reason(), "{error}");
+            }
             WriteError::Throttled | WriteError::Unknown { .. } => {
+                self.failed.store(true, Ordering::Relaxed);
                 if !self.cut_short.swap(true, Ordering::Relaxed) {
                     tracing::warn!(reason = error.reason(), "{error}");
                 }

@@ -10,6 +10,7 @@ pub mod report;
 mod unsettled;
 pub mod validate;
 
+use crate::backoff::Backoff;
 use crate::health::Health;
 use crate::lease::term::Term;
 use crate::metrics::Metrics;
@@ -20,20 +21,22 @@ use jiff::Timestamp;
 use kube::Client;
 use report::Report;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use validate::View;
 
 /// The shortest time between two turns. What happens in between is taken together.
 const PACE: Duration = Duration::from_millis(5);
+/// A standby only has to remember since when what is effective.
+const STANDBY_PACE: Duration = Duration::from_secs(1);
 /// Turns take at most one part in so many of the time, so that many changes in a large fleet are taken together.
 const SHARE: u32 = 4;
 /// The loop shows that it lives at least this often.
 const BEAT: Duration = Duration::from_secs(10);
-/// After a turn that was cut short, the next one waits that long.
-const AFTER_TROUBLE: Duration = Duration::from_secs(1);
+/// Waits after a turn in which something failed.
+const AFTER_FAILURE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// Turns what there is into what should be.
 pub struct Reconciler {
@@ -61,6 +64,7 @@ impl Reconciler {
     /// Runs until stopped.
     pub async fn run(mut self) {
         let mut again: Option<Instant> = None;
+        let mut after_failure = Backoff::new(AFTER_FAILURE.0, AFTER_FAILURE.1);
         loop {
             self.health.beat();
             let beat = Instant::now() + BEAT;
@@ -70,29 +74,54 @@ impl Reconciler {
                 () = self.stop.cancelled() => return,
                 Ok(()) = self.terms.changed() => true,
                 () = self.world.changed() => true,
-                () = sleep(until.saturating_duration_since(Instant::now())) => again.is_some_and(|again| again <= Instant::now()),
+                () = sleep_until(until) => again.is_some_and(|again| again <= Instant::now()),
             };
             if !due {
                 continue;
             }
             let began = Instant::now();
-            again = self.turn().await.map(|pause| Instant::now() + pause);
-            let pause = (began.elapsed() / SHARE).clamp(PACE, AFTER_TROUBLE);
-            sleep(pause).await;
+            let turn = self.turn().await;
+            let failed = if turn.failed {
+                Some(after_failure.pause())
+            } else {
+                after_failure.reset();
+                None
+            };
+            again = [turn.again, failed]
+                .into_iter()
+                .flatten()
+                .min()
+                .map(|pause| Instant::now() + pause);
+            let pace = if turn.leads { PACE } else { STANDBY_PACE };
+            self.rest((began.elapsed() / SHARE).max(pace)).await;
         }
     }
 
-    /// One turn; when to take the next one even if nothing changes.
-    async fn turn(&mut self) -> Option<Duration> {
+    /// Waits, but not when leadership changes or it has to stop.
+    async fn rest(&self, pause: Duration) {
+        let mut terms = self.terms.clone();
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            Ok(()) = terms.changed() => {}
+            () = sleep(pause) => {}
+        }
+    }
+
+    /// One turn.
+    async fn turn(&mut self) -> Turn {
         let now = Timestamp::now();
         let term = self.term();
         let look = self.fetch.look(term.as_ref()).await;
         let decide = look.decide;
         self.view.take_in(look, now);
-        self.health.set_synced(self.fetch.is_synced());
-        self.metrics.set_leader(term.is_some());
+        let leads = term.is_some();
+        self.show(leads);
         let (true, Some(term)) = (decide, term) else {
-            return self.fetch.look_again_in();
+            return Turn {
+                leads,
+                failed: false,
+                again: self.fetch.look_again_in(),
+            };
         };
         let mut decision = decide::decide(&self.view, now, &self.metrics);
         if decide::new_grants(&decision) > 0 && self.fetch.confirm_policies().await {
@@ -112,17 +141,40 @@ impl Reconciler {
         for (name, patch) in std::mem::take(&mut applied.unknown) {
             self.fetch.unsettled.add(name, patch);
         }
-        let trouble = applied.cut_short.then_some(AFTER_TROUBLE);
-        let wait = self.report.tell(applied, by, &self.view).await;
-        [wake, trouble, wait, self.fetch.look_again_in()]
-            .into_iter()
-            .flatten()
-            .min()
+        let told = self.report.tell(applied, by, &self.view).await;
+        Turn {
+            leads,
+            failed: told.failed,
+            again: [wake, told.wait, self.fetch.look_again_in()]
+                .into_iter()
+                .flatten()
+                .min(),
+        }
+    }
+
+    /// Tells probes and Prometheus.
+    fn show(&self, leads: bool) {
+        self.health.set_synced(self.fetch.is_synced());
+        self.metrics.set_leader(leads);
+        if !leads {
+            // The leader tells of the sets, and nobody else.
+            self.metrics.show_sets(std::iter::empty());
+        }
     }
 
     fn term(&mut self) -> Option<Term> {
         self.terms.borrow_and_update().clone().filter(Term::is_current)
     }
+}
+
+/// What became of a turn.
+struct Turn {
+    /// Whether this operator led when it began.
+    leads: bool,
+    /// Whether something failed that is to be tried again although nothing changes.
+    failed: bool,
+    /// When to take the next turn even if nothing changes.
+    again: Option<Duration>,
 }
 
 /// The time from `now` to `at`, and a little more: what was decided for that moment is then due.

@@ -7,7 +7,6 @@ use crate::merge_diff::merge_diff;
 use crate::watch::seen::Seen;
 use crate::watch::world::Kind;
 use crate::writes::{CONCURRENCY, Verb, WriteError, patch_params, request};
-use futures::future::ready;
 use futures::stream::{self, StreamExt};
 use kube::api::Patch;
 use kube::{Api, Resource};
@@ -40,14 +39,14 @@ impl Report {
         }
     }
 
-    /// Says what was done. When to come back for what had to wait, if anything had to.
-    pub async fn tell(&mut self, applied: Applied, by: Apply<'_>, view: &View) -> Option<Duration> {
+    /// Says what was done.
+    pub async fn tell(&mut self, applied: Applied, by: Apply<'_>, view: &View) -> Told {
         let Applied {
             set_statuses,
             rollout_statuses,
             happenings,
             unknown: _,
-            cut_short: _,
+            failed,
         } = applied;
         let snapshot = view.snapshot();
         let sets: BTreeMap<&str, &SetView> = snapshot.sets.iter().map(|set| (set.name.as_str(), set)).collect();
@@ -69,12 +68,9 @@ impl Report {
         }
         // The futures are made first: a stream of references makes one whose Send the compiler cannot show.
         let writes: Vec<_> = patches.iter().map(|patch| write(patch, by)).collect();
-        let written: Vec<(Kind, &str)> = stream::iter(writes)
-            .buffer_unordered(CONCURRENCY)
-            .filter_map(ready)
-            .collect()
-            .await;
-        let told: BTreeSet<(Kind, &str)> = written.into_iter().collect();
+        let outcomes: Vec<Outcome<'_>> = stream::iter(writes).buffer_unordered(CONCURRENCY).collect().await;
+        let failed = failed || outcomes.iter().any(|outcome| outcome.failed);
+        let told: BTreeSet<(Kind, &str)> = outcomes.iter().filter_map(|outcome| outcome.written).collect();
         for (kind, name) in &told {
             self.written.insert((*kind, (*name).to_owned()), Instant::now());
         }
@@ -101,7 +97,7 @@ impl Report {
             let failures = rollout.map_or(&[][..], |rollout| &rollout.status.failures[..]);
             (set.name.as_str(), &set.status.counts, failures)
         }));
-        wait
+        Told { failed, wait }
     }
 
     /// The patch of a status whose turn it is.
@@ -133,6 +129,15 @@ impl Report {
     }
 }
 
+/// What became of a report.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// Whether something failed, here or before, that is to be tried again although nothing changes.
+    pub failed: bool,
+    /// When to come back for a status whose turn it was not yet.
+    pub wait: Option<Duration>,
+}
+
 /// A status to be written.
 #[derive(Debug)]
 struct StatusPatch {
@@ -142,10 +147,17 @@ struct StatusPatch {
     body: serde_json::Value,
 }
 
-/// Of what a status was written, if it was.
-async fn write<'a>(patch: &'a StatusPatch, by: Apply<'_>) -> Option<(Kind, &'a str)> {
+/// What became of one patch.
+struct Outcome<'a> {
+    /// Of what a status was written, if it was.
+    written: Option<(Kind, &'a str)>,
+    failed: bool,
+}
+
+async fn write<'a>(patch: &'a StatusPatch, by: Apply<'_>) -> Outcome<'a> {
+    let not_written = |failed| Outcome { written: None, failed };
     if !by.may_write() {
-        return None;
+        return not_written(false);
     }
     let result = match patch.kind {
         Kind::Set => patch_status::<LivepatchSet>(patch, by).await.map(|set| {
@@ -156,11 +168,18 @@ async fn write<'a>(patch: &'a StatusPatch, by: Apply<'_>) -> Option<(Kind, &'a s
         }),
     };
     by.health.beat();
-    match &result {
-        Ok(()) | Err(WriteError::Conflict { .. } | WriteError::Gone { .. }) => {}
-        Err(error) => tracing::warn!(reason = error.reason(), name = patch.name, "{error}"),
+    match result {
+        Ok(()) => Outcome {
+            written: Some((patch.kind, &patch.name)),
+            failed: false,
+        },
+        // The watch tells what is there.
+        Err(WriteError::Conflict { .. } | WriteError::Gone { .. }) => not_written(false),
+        Err(error) => {
+            tracing::warn!(reason = error.reason(), name = patch.name, "{error}");
+            not_written(true)
+        }
     }
-    result.is_ok().then_some((patch.kind, patch.name.as_str()))
 }
 
 async fn patch_status<K>(patch: &StatusPatch, by: Apply<'_>) -> Result<K, WriteError>

@@ -167,7 +167,7 @@ impl View {
             uid: node.uid.clone(),
             labels: content.labels.clone(),
             boot_id: content.boot_id.clone(),
-            ready: content.ready && !node.deleting,
+            ready: content.ready,
             object,
             effective_since: BTreeMap::new(),
         };
@@ -199,5 +199,113 @@ fn rollout_view(seen: &Seen<RolloutContent>, content: &RolloutContent) -> Rollou
         template: content.spec.template.clone(),
         control: content.spec.control.clone(),
         status: content.status.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::seen::{NodeContent, NodeObjectContent};
+    use livepatch_crds::node::{NodeLivepatchSpec, NodeLivepatchStatus};
+    use std::sync::Arc;
+
+    fn seen<T>(name: &str, content: Result<T, String>) -> Arc<Seen<T>> {
+        Arc::new(Seen {
+            name: name.to_owned(),
+            uid: format!("uid of {name}"),
+            version: 7,
+            generation: 1,
+            created: Timestamp::UNIX_EPOCH,
+            deleting: false,
+            content,
+        })
+    }
+
+    fn node(linux: bool) -> NodeContent {
+        NodeContent {
+            labels: BTreeMap::new(),
+            boot_id: "boot".to_owned(),
+            ready: true,
+            linux,
+        }
+    }
+
+    fn object() -> NodeObjectContent {
+        let spec = NodeLivepatchSpec {
+            node_uid: "uid of a".to_owned(),
+            ..NodeLivepatchSpec::default()
+        };
+        let status = NodeLivepatchStatus::default();
+        NodeObjectContent { spec, status }
+    }
+
+    fn look(name: &str, node: Option<NodeContent>, object: Option<Result<NodeObjectContent, String>>) -> Look {
+        Look {
+            sets: Vec::new(),
+            rollouts: Vec::new(),
+            nodes: vec![NodeLook {
+                name: name.to_owned(),
+                node: node.map(|content| seen(name, Ok(content))),
+                object: object.map(|content| seen(name, content)),
+            }],
+            bundles: BTreeMap::new(),
+            leave: Leave::Granted {
+                epoch: "lease/1".to_owned(),
+            },
+            decide: true,
+        }
+    }
+
+    fn take(view: &mut View, look: Look) {
+        view.take_in(look, Timestamp::UNIX_EPOCH);
+    }
+
+    #[test]
+    fn only_what_changed_has_to_be_told() {
+        let mut view = View::default();
+        take(&mut view, look("a", Some(node(true)), Some(Ok(object()))));
+        take(&mut view, look("b", Some(node(true)), None));
+        let nodes = &view.snapshot().nodes;
+        assert_eq!(nodes.keys().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(nodes["a"].object.as_ref().unwrap().resource_version, "7");
+        assert!(nodes["b"].object.is_none());
+        take(&mut view, look("a", None, Some(Ok(object()))));
+        assert_eq!(view.snapshot().nodes.keys().collect::<Vec<_>>(), ["b"]);
+    }
+
+    #[test]
+    fn a_node_that_does_not_run_linux_is_not_there() {
+        let mut view = View::default();
+        take(&mut view, look("a", Some(node(false)), None));
+        assert!(view.snapshot().nodes.is_empty());
+        take(&mut view, look("a", Some(node(true)), None));
+        take(&mut view, look("a", Some(node(false)), None));
+        assert!(view.snapshot().nodes.is_empty());
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_stops_every_grant_until_it_can() {
+        let mut view = View::default();
+        take(
+            &mut view,
+            look("a", Some(node(true)), Some(Err("bad field".to_owned()))),
+        );
+        assert!(!view.is_whole());
+        let Leave::Withheld { reason, message } = &view.snapshot().leave else {
+            panic!("grants that cannot be read cannot be counted");
+        };
+        assert_eq!(*reason, "UnreadableObject");
+        assert!(
+            message.contains("nodelivepatches/a") && message.contains("bad field"),
+            "{message}"
+        );
+        let unreadable = view.snapshot().nodes["a"].object.as_ref().unwrap();
+        assert!(unreadable.deleting, "it is not to be touched");
+
+        take(&mut view, look("b", Some(node(true)), None));
+        assert!(!view.is_whole(), "it is remembered while others change");
+        take(&mut view, look("a", Some(node(true)), Some(Ok(object()))));
+        assert!(view.is_whole());
+        assert!(matches!(view.snapshot().leave, Leave::Granted { .. }));
     }
 }

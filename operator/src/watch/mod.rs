@@ -10,6 +10,7 @@ pub mod cache;
 pub mod seen;
 pub mod world;
 
+use crate::api_error::words;
 use crate::backoff::Backoff;
 use cache::{Cache, Shown};
 use futures::StreamExt;
@@ -209,16 +210,16 @@ impl Task {
     }
 
     fn explain(&self, error: &watcher::Error) -> String {
-        // The Display of kube's errors has the source's text in it.
+        let kind = self.kind;
         match error {
-            watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.is_not_found() => format!(
-                "the API server does not serve {}: are the custom resource definitions installed? It is tried again",
-                self.kind
+            watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404 => format!(
+                "the API server does not serve {kind}: are the custom resource definitions installed? It is tried again"
             ),
-            watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.is_forbidden() => {
-                format!("may not list {}: {}", self.kind, status.message)
+            watcher::Error::InitialListFailed(error) => format!("list {kind}: {}", words(error)),
+            watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => {
+                format!("watch {kind}: {}", words(error))
             }
-            error => format!("watch of {}: {error}", self.kind),
+            error => format!("watch {kind}: {error}"),
         }
     }
 }

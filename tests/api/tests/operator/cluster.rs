@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::Method;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -21,6 +23,7 @@ use livepatch_rig::kubectl::Kubectl;
 use serde_json::{Value, json};
 
 use crate::artefacts::Artefacts;
+use crate::way::{Fate, Way};
 
 /// Where the chart is installed.
 pub const NAMESPACE: &str = "livepatch-system";
@@ -97,9 +100,33 @@ impl Cluster {
         Self::operator_as(name, config(self.plane.admin()).await, Arc::new(artefacts.clone()))
     }
 
+    /// Starts an operator whose requests, but those for the lease, have the fates of `plan`.
+    pub async fn operator_on(
+        &self,
+        name: &str,
+        artefacts: &Artefacts,
+        plan: impl FnMut(&Method, &str) -> Fate + Send + 'static,
+    ) -> Operator {
+        let token = self.plane.token(NAMESPACE, "livepatch-operator", None).unwrap();
+        let kubectl = self.plane.with_token(name, &token).unwrap();
+        let mut clients = Clients::new(config(&kubectl).await).unwrap();
+        clients.main = Way::through(clients.main, plan);
+        Self::start_operator(name, clients, Arc::new(artefacts.clone()))
+    }
+
+    /// Takes the lease away, so that the next operator need not wait.
+    pub async fn delete_lease(&self) {
+        let leases: Api<Lease> = Api::namespaced(self.admin.clone(), NAMESPACE);
+        let _ = leases.delete("livepatch-operator", &DeleteParams::default()).await;
+    }
+
     fn operator_as(name: &str, config: Config, source: Arc<dyn BundleSource>) -> Operator {
+        Self::start_operator(name, Clients::new(config).unwrap(), source)
+    }
+
+    fn start_operator(name: &str, clients: Clients, source: Arc<dyn BundleSource>) -> Operator {
         Operator::start(Settings {
-            clients: Clients::new(config).unwrap(),
+            clients,
             namespace: NAMESPACE.to_owned(),
             lease_name: "livepatch-operator".to_owned(),
             identity: name.to_owned(),

@@ -11,4 +11,6 @@ mod cluster;
 mod faults;
 mod fleet;
 mod refusals;
+mod uncertain;
 mod waves;
+mod way;
