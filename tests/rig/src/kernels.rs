@@ -16,7 +16,7 @@ use crate::cache::{self, Key};
 use crate::debian::{self, Suite};
 use crate::progress;
 
-/// A new kernel of a suite is noticed after this long.
+/// How long the answer of apt about a suite is kept.
 const KEEP_ANSWER: Duration = Duration::from_hours(24);
 
 /// A kernel series the project is tested on.

@@ -197,7 +197,7 @@ fn a_pod_with_the_rights_of_the_agent_can_do_its_work() {
 /// Waits until the script in the pod has left the file named after the node's boot.
 fn wait_for_pod(node: &NodeVm) -> Result<()> {
     let looked = format!("test -e /var/lib/livepatch/{}", node.boot_id()?);
-    progress::wait_for("the pod to run again", Duration::from_mins(5), || {
+    progress::wait_for("the pod to run again", Duration::from_mins(10), || {
         Ok(match node.run_command(&looked)?.code {
             0 => progress::Waited::Ready(()),
             code => progress::Waited::NotYet(format!("exit code {code}")),
