@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod admission;
+mod agent;
 mod agent_reach;
 mod agent_token;
 mod chart;
