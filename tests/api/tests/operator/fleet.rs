@@ -41,7 +41,9 @@ pub struct Fleet {
 struct Shared {
     admin: Client,
     conducts: Mutex<BTreeMap<String, (Conduct, usize)>>,
-    history: Mutex<Vec<NodeLivepatch>>,
+    /// What the watch showed, in order: one object, or a list as a whole. Between the objects of a list the world did not
+    /// go by.
+    history: Mutex<Vec<Vec<NodeLivepatch>>>,
 }
 
 impl Fleet {
@@ -72,7 +74,7 @@ impl Fleet {
     /// Every node that was ever granted something of the set, in the order in which it was first seen.
     pub fn ever_granted(&self, set: &str) -> Vec<String> {
         let mut names = Vec::new();
-        for object in self.shared.history.lock().unwrap().iter() {
+        for object in self.shared.history.lock().unwrap().iter().flatten() {
             let granted = object.spec.livepatches.iter().any(|grant| grant.set.name == set);
             if granted && !names.contains(&object.name_any()) {
                 names.push(object.name_any());
@@ -84,7 +86,7 @@ impl Fleet {
     /// Every epoch under which something was granted.
     pub fn epochs(&self) -> BTreeSet<String> {
         let history = self.shared.history.lock().unwrap();
-        let grants = history.iter().flat_map(|object| &object.spec.livepatches);
+        let grants = history.iter().flatten().flat_map(|object| &object.spec.livepatches);
         grants.map(|grant| grant.epoch.clone()).collect()
     }
 
@@ -93,8 +95,8 @@ impl Fleet {
     pub fn assert_budget(&self, set: &str, limit: usize) {
         let mut now: BTreeMap<String, NodeLivepatch> = BTreeMap::new();
         let mut proven: BTreeSet<String> = BTreeSet::new();
-        for object in self.shared.history.lock().unwrap().iter() {
-            now.insert(object.name_any(), object.clone());
+        for shown in self.shared.history.lock().unwrap().iter() {
+            now.extend(shown.iter().map(|object| (object.name_any(), object.clone())));
             let mut flying: Vec<(&str, &Grant)> = Vec::new();
             for (name, object) in &now {
                 let Some(grant) = object.spec.livepatches.iter().find(|grant| grant.set.name == set) else {
@@ -146,17 +148,27 @@ impl Shared {
     async fn run(self: Arc<Self>) {
         let api: Api<NodeLivepatch> = Api::all(self.admin.clone());
         let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
+        let mut list = Vec::new();
         while let Some(event) = events.next().await {
-            match event {
-                Ok(Event::Apply(object) | Event::InitApply(object)) => {
-                    self.history.lock().unwrap().push(object.clone());
-                    self.act(&object).await;
+            let shown = match event {
+                Ok(Event::InitApply(object)) => {
+                    list.push(object);
+                    continue;
                 }
+                Ok(Event::InitDone) => std::mem::take(&mut list),
+                Ok(Event::Apply(object)) => vec![object],
                 Ok(Event::Delete(mut object)) => {
                     object.spec.livepatches.clear();
-                    self.history.lock().unwrap().push(object);
+                    vec![object]
                 }
-                _ => {}
+                Ok(Event::Init) | Err(_) => {
+                    list.clear();
+                    continue;
+                }
+            };
+            self.history.lock().unwrap().push(shown.clone());
+            for object in shown {
+                self.act(&object).await;
             }
         }
     }
