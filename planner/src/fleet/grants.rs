@@ -5,7 +5,7 @@ use super::snapshot::{ModuleView, NodeView, RolloutView, SetView};
 use super::standing::{Coverage, Standing, coverage, is_unresolved, report, set_grant};
 use super::waves::place;
 use livepatch_crds::node::{DesiredState, Grant, ModuleReference, SetReference};
-use livepatch_crds::rollout::ControlState;
+use livepatch_crds::rollout::{ControlState, WaveState};
 use livepatch_crds::set::REST;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,7 +31,7 @@ pub fn choose(
     if progress.halted || rollout.control.state == ControlState::Paused {
         return Vec::new();
     }
-    let mut budget = Budget::new(set, nodes, progress);
+    let mut budget = Budget::new(set, rollout, nodes, progress);
     let mut candidates: Vec<_> = nodes
         .iter()
         .filter(|(_, (_, _, standing))| *standing == Standing::Pending)
@@ -70,10 +70,15 @@ struct Budget<'a> {
 }
 
 impl<'a> Budget<'a> {
-    fn new(set: &'a SetView, nodes: &BTreeMap<&str, (usize, &'a NodeView, Standing)>, progress: &Progress) -> Self {
+    fn new(
+        set: &'a SetView,
+        rollout: &RolloutView,
+        nodes: &BTreeMap<&str, (usize, &'a NodeView, Standing)>,
+        progress: &Progress,
+    ) -> Self {
         let mut budget = Self {
             set,
-            open_through: progress.current.unwrap_or(progress.waves.len()),
+            open_through: open_through(rollout, progress),
             total: 0,
             in_wave: BTreeMap::new(),
             limit: set.spec.rollout.max_concurrent.of(nodes.len()),
@@ -129,6 +134,25 @@ impl<'a> Budget<'a> {
         }
         free
     }
+}
+
+/// The last wave that is served: the first one that is not written down as passed.
+///
+/// What is only about to be written does not count. Whoever finds a grant of a wave can so find in the rollout's status
+/// that the waves before it have passed, and a new operator never has to judge anew what the former one went by.
+fn open_through(rollout: &RolloutView, progress: &Progress) -> usize {
+    let written = |name: &str| {
+        rollout
+            .status
+            .waves
+            .iter()
+            .any(|wave| wave.name == name && wave.state == WaveState::Passed)
+    };
+    progress
+        .waves
+        .iter()
+        .position(|wave| wave.state != WaveState::Passed || !written(&wave.name))
+        .unwrap_or(progress.waves.len())
 }
 
 /// The kernel build of a node, as far as it is known.
