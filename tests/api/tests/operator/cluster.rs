@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::Method;
+use http::{Method, Uri};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -105,7 +105,7 @@ impl Cluster {
         &self,
         name: &str,
         artefacts: &Artefacts,
-        plan: impl FnMut(&Method, &str) -> Fate + Send + 'static,
+        plan: impl FnMut(&Method, &Uri) -> Fate + Send + 'static,
     ) -> Operator {
         let token = self.plane.token(NAMESPACE, "livepatch-operator", None).unwrap();
         let kubectl = self.plane.with_token(name, &token).unwrap();

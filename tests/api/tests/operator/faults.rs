@@ -1,5 +1,7 @@
 //! Crashes, hand-overs and an API server that is away, in the middle of a wave.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::Lease;
@@ -10,6 +12,7 @@ use tokio::time::sleep;
 use crate::artefacts::Artefacts;
 use crate::cluster::{Cluster, NAMESPACE, QUICK, eventually};
 use crate::fleet::{Conduct, Fleet};
+use crate::way::{Fate, is_watch};
 
 const NODES: usize = 8;
 
@@ -120,6 +123,51 @@ async fn a_standby_takes_over_at_once_from_one_that_stops() {
     fleet.assert_budget("hot", 2);
     second.stop().await;
     assert_eq!(holder(&cluster).await.as_deref(), Some(""));
+}
+
+/// The standby's watch is silently dead: what it knows is from before the first grant.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_knows_nothing_reads_everything_before_it_grants() {
+    let cluster = Cluster::start("stale").await;
+    let artefacts = Artefacts::default();
+    let fleet = busy_wave(&cluster).await;
+    cluster.label_node("n0", json!({"first": "yes"})).await;
+    let first = cluster.operator("first", &artefacts).await;
+    eventually("a leader", async || holder(&cluster).await.as_deref() == Some("first")).await;
+    eventually("an object for every node", async || {
+        cluster.node_objects().await.len() == NODES
+    })
+    .await;
+    let dead = Arc::new(AtomicBool::new(true));
+    let is_dead = Arc::clone(&dead);
+    let second = cluster
+        .operator_on("second", &artefacts, move |_, uri| {
+            if is_dead.load(Ordering::Relaxed) && is_watch(uri, "/nodelivepatches") {
+                Fate::Hangs
+            } else {
+                Fate::Passes
+            }
+        })
+        .await;
+    eventually("a standby", async || second.health().is_ready()).await;
+    cluster.set("hot", &artefacts.push("fix"), n0_first()).await;
+    in_flight(&cluster).await;
+    dead.store(false, Ordering::Relaxed);
+    first.stop().await;
+    eventually("another leader", async || {
+        holder(&cluster).await.as_deref() == Some("second")
+    })
+    .await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(
+        cluster.granted("hot").await.len(),
+        3,
+        "one that has settled and two in flight"
+    );
+    obey(&fleet).await;
+    cluster.wait_complete("hot").await;
+    fleet.assert_budget("hot", 2);
+    second.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -37,9 +37,9 @@ async fn every_first_grant(test: &str, fate: Fate) {
     let count = Arc::clone(&met);
     let mut seen = std::collections::BTreeMap::new();
     let operator = cluster
-        .operator_on("one", &artefacts, move |method, path| {
-            if is_grant(method, path) {
-                let attempts: &mut usize = seen.entry(path.to_owned()).or_default();
+        .operator_on("one", &artefacts, move |method, uri| {
+            if is_grant(method, uri) {
+                let attempts: &mut usize = seen.entry(uri.path().to_owned()).or_default();
                 *attempts += 1;
                 if *attempts == 1 {
                     count.fetch_add(1, Ordering::Relaxed);
@@ -91,11 +91,11 @@ async fn a_grant_that_may_still_arrive_keeps_its_slot() {
     let chosen = Arc::new(Mutex::new(None));
     let (is_late, choose) = (Arc::clone(&late), Arc::clone(&chosen));
     let operator = cluster
-        .operator_on("one", &artefacts, move |method, path| {
-            if !is_grant(method, path) {
+        .operator_on("one", &artefacts, move |method, uri| {
+            if !is_grant(method, uri) {
                 return Fate::Passes;
             }
-            let node = path.rsplit('/').next().unwrap().to_owned();
+            let node = uri.path().rsplit('/').next().unwrap().to_owned();
             choose.lock().unwrap().get_or_insert(node);
             if is_late.load(Ordering::Relaxed) {
                 Fate::IsLate(Duration::from_secs(4))
@@ -133,8 +133,8 @@ async fn an_operator_may_die_after_any_write() {
         let dead = Arc::new(AtomicBool::new(false));
         let dying = Arc::clone(&dead);
         let operator = cluster
-            .operator_on(&format!("life-{lives}"), &artefacts, move |method, path| {
-                if is_write(method) && !path.contains("/events") && !path.contains("/leases") {
+            .operator_on(&format!("life-{lives}"), &artefacts, move |method, uri| {
+                if is_write(method) && !uri.path().contains("/events") {
                     if dying.swap(true, Ordering::Relaxed) {
                         return Fate::IsLost;
                     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, Uri};
 use kube::Client;
 use kube::client::Body;
 use tower::{BoxError, Service};
@@ -22,9 +22,11 @@ pub enum Fate {
     IsLate(Duration),
     /// It never arrives.
     IsLost,
+    /// It is never answered.
+    Hangs,
 }
 
-type Plan = Arc<Mutex<dyn FnMut(&Method, &str) -> Fate + Send>>;
+type Plan = Arc<Mutex<dyn FnMut(&Method, &Uri) -> Fate + Send>>;
 
 /// A way on which `plan` decides, by method and path, what happens to each request.
 #[derive(Clone)]
@@ -35,7 +37,7 @@ pub struct Way {
 
 impl Way {
     /// A client whose requests take this way.
-    pub fn through(client: Client, plan: impl FnMut(&Method, &str) -> Fate + Send + 'static) -> Client {
+    pub fn through(client: Client, plan: impl FnMut(&Method, &Uri) -> Fate + Send + 'static) -> Client {
         let plan: Plan = Arc::new(Mutex::new(plan));
         Client::new(Self { client, plan }, "default")
     }
@@ -51,7 +53,7 @@ impl Service<Request<Body>> for Way {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let fate = (self.plan.lock().unwrap())(request.method(), request.uri().path());
+        let fate = (self.plan.lock().unwrap())(request.method(), request.uri());
         let lost = || Err(BoxError::from("connection reset"));
         if fate == Fate::IsLost {
             return Box::pin(async move { lost() });
@@ -74,17 +76,23 @@ impl Service<Request<Body>> for Way {
                     lost()
                 })
             }
+            Fate::Hangs => Box::pin(std::future::pending()),
             Fate::Passes | Fate::IsLost => Box::pin(async move { Ok(client.send(request).await?) }),
         }
     }
 }
 
-/// Whether it is a write of a NodeLivepatch's spec.
-pub fn is_grant(method: &Method, path: &str) -> bool {
-    method == Method::PATCH && path.contains("/nodelivepatches/") && !path.ends_with("/status")
+/// Whether it is a write of a `NodeLivepatch`'s spec.
+pub fn is_grant(method: &Method, uri: &Uri) -> bool {
+    method == Method::PATCH && uri.path().contains("/nodelivepatches/") && !uri.path().ends_with("/status")
 }
 
 /// Whether it is any write.
 pub fn is_write(method: &Method) -> bool {
     ![Method::GET, Method::HEAD].contains(method)
+}
+
+/// Whether it is a watch of `resource`.
+pub fn is_watch(uri: &Uri, resource: &str) -> bool {
+    uri.path().ends_with(resource) && uri.query().is_some_and(|query| query.contains("watch=true"))
 }
