@@ -35,7 +35,7 @@ fn plan() -> impl Strategy<Value = Plan> {
         1usize..5,
         1usize..4,
         0i32..4,
-        3usize..40,
+        8usize..40,
     )
         .prop_map(
             |(nodes, max_concurrent, wave_concurrent, min_ready, take_over_every)| Plan {
@@ -98,7 +98,7 @@ proptest! {
         let mut world = world(&plan);
         let has_canary = plan.nodes.iter().any(|(canary, _, _)| *canary);
         let mut halted_with: Option<BTreeSet<String>> = None;
-        for step in 0..120 {
+        for step in 0..240 {
             if step % plan.take_over_every == 0 {
                 world.take_over();
             }
@@ -139,7 +139,7 @@ proptest! {
     fn no_second_node_of_a_kernel_build_before_the_first_has_settled(plan in plan()) {
         let mut world = world(&plan);
         let mut settled: BTreeSet<String> = BTreeSet::new();
-        for _ in 0..120 {
+        for _ in 0..240 {
             world.step();
             if let Some(rollout) = world.set("fix").rollouts.first() {
                 let builds = rollout.status.kernels.iter().filter(|kernel| kernel.settled > 0);
