@@ -17,6 +17,10 @@ const MAX_ATTEMPTS: u32 = 5;
 /// Between two tries of a call that failed for a reason that passes.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// How long a call is waited for whose deadline has passed, so that a load that begins only now is still taken back.
+/// Some kernels have been seen to spend minutes in it.
+const CALL: Duration = Duration::from_mins(5);
+
 /// How long a leftover's references are waited for.
 const LEFTOVER: Duration = Duration::from_secs(15);
 
@@ -121,7 +125,12 @@ impl Load {
                     self.called_back(kernel);
                     return Ok(Step::Wait(Duration::ZERO));
                 }
-                Ok(Step::Done(LoadOutcome::CallNotReturned))
+                let waited = self.called.is_some_and(|called| kernel.now().since(called) >= CALL);
+                Ok(if waited {
+                    Step::Done(LoadOutcome::CallNotReturned)
+                } else {
+                    Step::Wait(SOON)
+                })
             }
             None => Ok(Step::Wait(SOON / 10)),
         }
