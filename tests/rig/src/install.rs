@@ -81,6 +81,7 @@ impl Installation {
             "registry": {"mirrors": [{
                 "prefix": REPOSITORY.split('/').next(),
                 "endpoint": format!("http://{}", registry.host_seen_from_vm()),
+                "only": true,
             }]},
             "operator": {"image": push("livepatch-operator", &programs.operator)?, "dnsPolicy": "Default"},
             "agent": {"image": push("livepatch-agent", &programs.agent)?, "dnsPolicy": "Default"},
