@@ -179,7 +179,7 @@ impl Agent {
         let ended = self.reporting_blockers(working.boxed(), Some(&mut receiver)).await;
         self.memory.blockers.clear();
         // Without an outcome the agent is to stop, or the operation's thread died; the journal says what was begun.
-        if let Ok(Some(outcome)) = ended {
+        if let Some(Ok(Some(outcome))) = ended {
             self.conclude(outcome, entry, subject).await;
         }
     }
@@ -281,19 +281,23 @@ impl Agent {
         }
     }
 
-    pub(crate) async fn reporting<T>(&mut self, work: futures::future::BoxFuture<'_, T>) -> T {
+    pub(crate) async fn reporting<T>(&mut self, work: futures::future::BoxFuture<'_, T>) -> Option<T> {
         self.reporting_blockers(work, None).await
     }
 
-    /// Waits for something that may take long, and reports meanwhile, not more often than every ten seconds.
+    /// Waits for something that may take long, and reports meanwhile, not more often than every ten seconds. `None` if
+    /// the agent is told to leave: what was begun is then left as it is.
     async fn reporting_blockers<T>(
         &mut self,
         mut work: futures::future::BoxFuture<'_, T>,
         mut blockers: Option<&mut watch::Receiver<Vec<livepatch_crds::node::Blocker>>>,
-    ) -> T {
+    ) -> Option<T> {
+        let leave = self.leave.clone();
         loop {
             tokio::select! {
-                done = &mut work => return done,
+                biased;
+                done = &mut work => return Some(done),
+                () = leave.cancelled() => return None,
                 () = tokio::time::sleep(self.settings.times.progress) => {}
             }
             if let Some(blockers) = &mut blockers {

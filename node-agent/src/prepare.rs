@@ -65,13 +65,14 @@ impl Agent {
             });
             keeping.await.unwrap_or_else(|_| Err(Refusal::ended()))
         };
-        let obtained: Result<Inspection, Refusal> = self.reporting(obtaining.boxed()).await;
+        let obtained: Option<Result<Inspection, Refusal>> = self.reporting(obtaining.boxed()).await;
         match obtained {
-            Ok(inspection) => {
+            None => {}
+            Some(Ok(inspection)) => {
                 self.memory.prepared.insert(entry.pair.sha256.clone(), inspection);
             }
-            Err(Refusal { failure, passes: true }) => self.wait_with(subject, failure),
-            Err(Refusal { failure, passes: false }) => {
+            Some(Err(Refusal { failure, passes: true })) => self.wait_with(subject, failure),
+            Some(Err(Refusal { failure, passes: false })) => {
                 entry.boot = seen.truth.boot.clone();
                 if again {
                     entry.phase = Phase::Starting { again };

@@ -69,7 +69,8 @@ impl Agent {
         let Some(uid) = object.metadata.uid.clone() else {
             return IDLE;
         };
-        if status == *before && object.status.is_some() {
+        let has_one = object.status.is_some() || self.memory.reported.as_ref().is_some_and(|told| told.uid == uid);
+        if has_one && status == *before {
             return IDLE;
         }
         let now = self.kernel.now();

@@ -41,7 +41,7 @@ pub(super) fn keep(snapshot: &Snapshot<'_>, wishes: &[Wish<'_>]) -> Kept {
     journal.settle(&snapshot.truth.boot, snapshot.truth.now, snapshot.settle);
     close_under_way(&mut journal, snapshot.truth, wishes);
     adopt(&mut journal, snapshot.truth, wishes);
-    journal.prune();
+    journal.prune(snapshot.truth.kernel_build_id());
     let obstacle = obstacle(snapshot, &journal);
     Kept {
         journal: Some(journal),

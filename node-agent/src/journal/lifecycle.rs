@@ -1,10 +1,14 @@
 //! How entries change with boots, with time and with each other. No IO.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use livepatch_kernel::{BootId, BootTime};
 
 use super::record::{Entry, Failure, Journal, MAX_ENTRIES, Pair, Phase};
+
+/// Most entries of one set that are kept for kernels other than the running one.
+const FORMER_KERNELS: usize = 4;
 
 /// Reason of an entry whose load was cut off by a reboot.
 pub const REBOOTED_DURING_LOAD: &str = "RebootedDuringLoad";
@@ -103,9 +107,10 @@ impl Journal {
         }
     }
 
-    /// Drops the entries that matter least until the journal is within its bound; never one that is or may be loaded,
-    /// or that keeps a pair from being loaded.
-    pub fn prune(&mut self) {
+    /// Drops the entries that matter least until the journal is within its bounds; never one that is or may be loaded on
+    /// this kernel, or that keeps a pair from being loaded on it.
+    pub fn prune(&mut self, kernel_build_id: &str) {
+        self.prune_other_kernels(kernel_build_id);
         let expendable = |entry: &Entry| match entry.phase {
             Phase::Failed { .. } => Some(0),
             Phase::Superseded { .. } => Some(1),
@@ -126,10 +131,112 @@ impl Journal {
         }
     }
 
+    /// A node that falls back to a former kernel finds what it ran there, but not without end.
+    fn prune_other_kernels(&mut self, kernel_build_id: &str) {
+        let mut kept: BTreeMap<String, usize> = BTreeMap::new();
+        let mut latest_first: Vec<Entry> = std::mem::take(&mut self.entries);
+        latest_first.reverse();
+        latest_first.retain(|entry| {
+            if entry.pair.kernel_build_id == kernel_build_id {
+                return true;
+            }
+            let count = kept.entry(entry.set_uid.clone()).or_default();
+            *count += 1;
+            *count <= FORMER_KERNELS
+        });
+        latest_first.reverse();
+        self.entries = latest_first;
+    }
+
     /// Whether a module file may still be needed.
     pub fn needs(&self, sha256: &str) -> bool {
         self.entries.iter().any(|entry| {
             entry.pair.sha256 == sha256 && !matches!(entry.phase, Phase::Failed { .. } | Phase::Quarantined { .. })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(set: &str, kernel: usize, sha256: usize, phase: Phase) -> Entry {
+        let text = format!(
+            r#"{{"set":"{set}","setUid":"{set}","rollout":"r","attempt":1,"cumulative":false,
+            "pair":{{"kernelBuildId":"k{kernel}","sha256":"{sha256}"}},"module":"m","buildId":"b","repository":"r",
+            "digest":"d","timeoutSeconds":60,"boot":"one","started":0,"deadline":0,"starts":1,
+            "phase":{{"name":"settled"}}}}"#
+        );
+        Entry {
+            phase,
+            ..serde_json::from_str(&text).unwrap()
+        }
+    }
+
+    #[test]
+    fn former_kernels_are_remembered_but_not_all() {
+        let mut journal = Journal::default();
+        for kernel in 0..20 {
+            journal.put(entry("a", kernel, kernel, Phase::Settled));
+            journal.put(entry("b", kernel, kernel, Phase::Settled));
+            journal.prune(&format!("k{kernel}"));
+        }
+        let kernels = |set: &str| -> Vec<String> {
+            let of_set = journal.entries.iter().filter(|entry| entry.set == set);
+            of_set.map(|entry| entry.pair.kernel_build_id.clone()).collect()
+        };
+        assert_eq!(kernels("a"), ["k15", "k16", "k17", "k18", "k19"]);
+        assert_eq!(kernels("b"), kernels("a"));
+    }
+
+    #[test]
+    fn failures_go_before_what_counts() {
+        let mut journal = Journal::default();
+        let failure = Failure::new("Why", "because");
+        journal.put(entry(
+            "a",
+            1,
+            0,
+            Phase::Quarantined {
+                failure: failure.clone(),
+            },
+        ));
+        journal.put(entry("a", 1, 1, Phase::Settled));
+        for sha256 in 2..400 {
+            journal.put(entry(
+                "a",
+                1,
+                sha256,
+                Phase::Failed {
+                    failure: failure.clone(),
+                },
+            ));
+            journal.prune("k1");
+        }
+        assert_eq!(journal.entries.len(), MAX_ENTRIES);
+        assert_eq!(journal.entries[1].phase, Phase::Settled);
+        assert!(matches!(journal.entries[0].phase, Phase::Quarantined { .. }));
+        assert_eq!(journal.entries.last().unwrap().pair.sha256, "399");
+    }
+
+    #[test]
+    fn entering_a_boot_twice_is_entering_it_once() {
+        let mut journal = Journal::default();
+        journal.put(entry("a", 1, 1, Phase::Starting { again: false }));
+        journal.put(entry(
+            "b",
+            1,
+            1,
+            Phase::Applied {
+                at: BootTime::default(),
+            },
+        ));
+        journal.put(entry("b", 1, 0, Phase::Superseded { by: "1".to_owned() }));
+        assert!(!journal.enter_boot(&BootId("one".to_owned())));
+        assert!(journal.enter_boot(&BootId("two".to_owned())));
+        assert!(!journal.enter_boot(&BootId("two".to_owned())));
+        assert!(matches!(journal.entries[0].phase, Phase::Quarantined { .. }));
+        assert!(matches!(journal.entries[1].phase, Phase::Quarantined { .. }));
+        assert_eq!(journal.entries[2].phase, Phase::Settled);
     }
 }

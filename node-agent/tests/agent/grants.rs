@@ -303,3 +303,24 @@ async fn somebody_elses_transition_is_waited_for() {
     assert_eq!(world.loaded(), ["foreign", "off_v1"]);
     assert_eq!(format!("{:?}", world.status().loaded[0].owner), "Foreign");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_hangs_is_reported_and_does_not_keep_the_agent_from_leaving() {
+    let world = World::new();
+    world.grant(&[world.publish("off", "off_v1", &["f"], ReplaceValue::False)]);
+    *world.shelf.silent.lock().unwrap() = true;
+    let leave = tokio_util::sync::CancellationToken::new();
+    let mut agent = world.agent_until(std::sync::Arc::new(world.kernel.clone()), leave.clone());
+    agent.tell(livepatch_agent::watch::Desired::Object(world.object().into()));
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_secs(31)).await;
+        assert_eq!(world.results(), one("Pending", "Preparing"));
+        assert_eq!(world.server.lock().unwrap().status_writes, 1);
+        leave.cancel();
+    };
+    tokio::join!(agent.pass(), meanwhile);
+    let mut agent = world.agent();
+    agent.tell(livepatch_agent::watch::Desired::Object(world.object().into()));
+    agent.pass().await;
+    assert_eq!(world.results(), one("Pending", "RegistryUnavailable"));
+}
