@@ -4,6 +4,7 @@
 //! microseconds. The model holds only behaviours that were observed on real kernels, and the same cases
 //! run on both; extend it when a test depends on a behaviour it lacks, and add the case.
 
+mod calls;
 mod model;
 mod module;
 

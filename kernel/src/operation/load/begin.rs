@@ -154,7 +154,12 @@ impl Load {
             }
             _ => refusal.retry() != Retry::Never,
         };
-        if !again || self.attempts >= MAX_ATTEMPTS || (self.late(kernel) && self.repair.is_none()) {
+        let exhausted = match &self.repair {
+            None => self.attempts >= MAX_ATTEMPTS || self.late(kernel),
+            // What is missing is missing until this succeeds.
+            Some(lost) => kernel.now() >= lost.deadline,
+        };
+        if !again || exhausted {
             return Ok(self.give_up(refusal));
         }
         self.state = State::Begin;
@@ -162,10 +167,10 @@ impl Load {
             self.called = None;
             self.roster = None;
         }
-        Ok(Step::Wait(if refusal.reason == RefusalReason::NameTaken {
-            Duration::ZERO
-        } else {
-            RETRY
+        Ok(Step::Wait(match (refusal.reason, &self.repair) {
+            (RefusalReason::NameTaken, _) => Duration::ZERO,
+            (_, Some(_)) => PATIENCE,
+            (_, None) => RETRY,
         }))
     }
 

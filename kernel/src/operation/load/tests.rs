@@ -264,3 +264,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_repair_is_tried_until_it_works() {
+    let kernel = with_off_band();
+    sleeper(&kernel, None);
+    kernel.complete_before_next_write();
+    kernel.fail_write_after(1, Errno::ENOENT);
+    kernel.transition_takes(Duration::from_millis(5));
+    let module = FakeModule::new("cum", &[FUNCTION]).replacing();
+    let mut busy = false;
+    let outcome = run(&mut Load::new(request(&kernel, module, 5)), &kernel, |_| {
+        if !busy && kernel.calls().contains(&"enabled cum 0".to_owned()) {
+            busy = true;
+            kernel.wake("sleeper");
+            for _ in 0..20 {
+                kernel.fail_next(Call::FinitModule, Errno::EBUSY, None);
+            }
+        }
+    });
+    let LoadOutcome::Loaded(loaded) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert!(loaded.repair.expect("a repair").gap < Duration::from_secs(10));
+    assert_eq!(active(&kernel), ["cum"]);
+}
