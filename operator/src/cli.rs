@@ -1,12 +1,13 @@
 //! The command line.
 
+use crate::api_error::words;
 use crate::bundles::registry::Registry;
 use crate::clients::Clients;
 use crate::lease::evaluate::Timing;
 use crate::logging::{self, Format};
 use crate::operator::{Operator, Settings};
 use crate::server;
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::{Args, Parser, Subcommand};
 use livepatch_artifact::{AllowedRepositories, Puller, RepositoryPrefix};
 use std::net::SocketAddr;
@@ -101,8 +102,11 @@ impl Run {
         }
         let allowed = AllowedRepositories::new(self.allowed_repositories);
         let puller = Puller::from_folder(&self.registry_config, allowed).context("read --registry-config")?;
-        let config = kube::Config::infer().await.context("find the API server")?;
-        let clients = Clients::new(config).context("make a client of the API server")?;
+        let config = kube::Config::infer().await;
+        // Its Display has the sources' text in it.
+        let config = config.map_err(|error| anyhow!("find the API server: {error}"))?;
+        let clients =
+            Clients::new(config).map_err(|error| anyhow!("make a client of the API server: {}", words(&error)))?;
         let listener = TcpListener::bind(self.metrics_addr)
             .await
             .with_context(|| format!("listen on {}", self.metrics_addr))?;

@@ -35,6 +35,8 @@ const STANDBY_PACE: Duration = Duration::from_secs(1);
 const SHARE: u32 = 4;
 /// The loop shows that it lives at least this often.
 const BEAT: Duration = Duration::from_secs(10);
+/// The shortest time after which a turn is taken although nothing changed.
+const SOON: Duration = Duration::from_millis(50);
 /// Waits after a turn in which something failed.
 const AFTER_FAILURE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -177,8 +179,8 @@ struct Turn {
     again: Option<Duration>,
 }
 
-/// The time from `now` to `at`, and a little more: what was decided for that moment is then due.
+/// The time from `now` to `at`, but no less than a moment: a time that has passed has been decided for.
 fn until(at: Timestamp, now: Timestamp) -> Duration {
     let rest = Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO);
-    rest + PACE
+    rest.max(SOON)
 }
