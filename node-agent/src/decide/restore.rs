@@ -1,4 +1,7 @@
 //! Bringing back after a reboot what had settled before it. No IO.
+//!
+//! Whether it is granted does not matter here: what a node already runs is never granted anew, so the absence of a grant
+//! does not mean that nobody wants it, and a lost list of grants must not take the fixes from a fleet at its next reboot.
 
 use std::time::Duration;
 

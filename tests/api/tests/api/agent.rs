@@ -156,7 +156,7 @@ impl Node {
     }
 
     /// The operator writes the spec.
-    fn write(&self, spec: Value) {
+    fn write(&self, spec: &Value) {
         let path = format!("nodelivepatches/{}", self.name);
         Installed::shared()
             .operator()
@@ -267,7 +267,7 @@ fn a_grant_becomes_loaded_in_one_write_under_the_agents_own_token() {
     node.ready();
     let epoch = lease(Installed::shared().plane());
     let before = node.metrics.status_writes.get();
-    node.write(json!({"livepatches": [node.grant(&epoch)]}));
+    node.write(&json!({"livepatches": [node.grant(&epoch)]}));
     let object = node.told("Loaded", "Effective");
     assert_eq!(node.metrics.status_writes.get(), before + 1);
     let status = &object["status"];
@@ -291,10 +291,10 @@ fn a_grant_of_a_former_leadership_is_not_acted_on() {
     let node = Node::shared("agent-epoch");
     let epoch = lease(Installed::shared().plane());
     let (uid, _) = epoch.split_once('/').unwrap();
-    node.write(json!({"livepatches": [node.grant(&format!("{uid}/6"))]}));
+    node.write(&json!({"livepatches": [node.grant(&format!("{uid}/6"))]}));
     node.told("Pending", "EpochStale");
     assert!(node.kernel.calls().is_empty());
-    node.write(json!({"livepatches": [node.grant(&epoch)]}));
+    node.write(&json!({"livepatches": [node.grant(&epoch)]}));
     node.told("Loaded", "Effective");
 }
 
@@ -303,15 +303,15 @@ fn a_registry_that_is_away_is_waited_for() {
     let node = Node::shared("agent-registry");
     let epoch = lease(Installed::shared().plane());
     *node.registry.away.lock().unwrap() = true;
-    node.write(json!({"livepatches": [node.grant(&epoch)]}));
+    node.write(&json!({"livepatches": [node.grant(&epoch)]}));
     let object = node.told("Pending", "RegistryUnavailable");
     assert!(ready_is(&object, "False", "Working"));
     *node.registry.away.lock().unwrap() = false;
     // The kernel's clock is the clock of all waiting, and it stands still in memory.
     wait_for("the load", LONG, || {
         node.kernel.advance(Duration::from_mins(5));
-        node.write(json!({"hold": format!("{:?}", std::time::Instant::now())}));
-        node.write(json!({"hold": ""}));
+        node.write(&json!({"hold": format!("{:?}", std::time::Instant::now())}));
+        node.write(&json!({"hold": ""}));
         std::thread::sleep(Duration::from_millis(500));
         let calls = node.kernel.calls();
         Ok(if calls.is_empty() {
@@ -328,11 +328,11 @@ fn a_registry_that_is_away_is_waited_for() {
 fn a_node_that_is_held_gets_nothing_until_it_is_let_go() {
     let node = Node::shared("agent-hold");
     let epoch = lease(Installed::shared().plane());
-    node.write(json!({"hold": "label livepatch.dev/skip", "livepatches": [node.grant(&epoch)]}));
+    node.write(&json!({"hold": "label livepatch.dev/skip", "livepatches": [node.grant(&epoch)]}));
     let object = node.told("Pending", "Held");
     assert!(ready_is(&object, "False", "Held"));
     assert!(node.kernel.calls().is_empty());
-    node.write(json!({"hold": ""}));
+    node.write(&json!({"hold": ""}));
     node.told("Loaded", "Effective");
 }
 
