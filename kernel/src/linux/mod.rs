@@ -6,6 +6,8 @@ mod procfs;
 mod symbols;
 mod syscalls;
 mod sysfs;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::ffi::CStr;

@@ -1,7 +1,7 @@
 //! `/sys/kernel/livepatch`, `/sys/module` and the notes of the kernel. Reads files, and writes `enabled`.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -22,7 +22,10 @@ const MAX_ENTRIES: usize = 4096;
 
 /// Names of the livepatches that have an entry.
 pub(super) fn entries(livepatch: &Path) -> Result<Vec<String>, KernelError> {
-    subdirectories(livepatch)
+    listing(livepatch).map_err(|source| KernelError::Read {
+        path: livepatch.to_owned(),
+        source,
+    })
 }
 
 /// All livepatches with everything sysfs says about them.
@@ -188,21 +191,22 @@ fn is_entry_name(name: &str) -> bool {
     !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0'])
 }
 
+/// Directories in one of a livepatch's; none if it was freed in the meantime.
 fn subdirectories(path: &Path) -> Result<Vec<String>, KernelError> {
-    let failed = |source| KernelError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let listing = match fs::read_dir(path) {
-        Ok(listing) => listing,
-        // An entry that goes away while it is read is simply gone; the root directory stays.
-        Err(error) if is_gone(&error) && path.parent().is_some_and(Path::exists) => return Ok(Vec::new()),
-        Err(error) => return Err(failed(error)),
-    };
+    match listing(path) {
+        Err(error) if is_gone(&error) => Ok(Vec::new()),
+        result => result.map_err(|source| KernelError::Read {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn listing(path: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in listing.take(MAX_ENTRIES) {
-        let entry = entry.map_err(failed)?;
-        if entry.file_type().map_err(failed)?.is_dir()
+    for entry in fs::read_dir(path)?.take(MAX_ENTRIES) {
+        let entry = entry?;
+        if entry.file_type()?.is_dir()
             && let Ok(name) = entry.file_name().into_string()
         {
             names.push(name);
