@@ -132,6 +132,8 @@ impl<'a> Report<'a> {
             observed_generation: former.generation,
             blocked_by: None,
             wave: None,
+            // Should the set return to this revision, it goes through all waves anew.
+            waves: Vec::new(),
             conditions: merge(&former.status.conditions, &sayings, former.generation, self.now),
             ..former.status.clone()
         };

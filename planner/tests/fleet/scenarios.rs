@@ -1,6 +1,6 @@
 //! One story each, from the set's appearance to its end.
 
-use crate::world::{Answer, World, happened, node};
+use crate::world::{Answer, World, happened, module, node};
 use livepatch_crds::conditions::is_true;
 use livepatch_crds::rollout::{ControlState, WaveState};
 use livepatch_planner::fleet::decision::Regarding;
@@ -344,4 +344,32 @@ fn a_new_revision_gets_a_rollout_and_history_is_kept_within_its_limit() {
             .iter()
             .all(|wave| wave.state == WaveState::Passed)
     );
+}
+
+#[test]
+fn a_set_that_returns_to_a_former_revision_goes_through_the_waves_anew() {
+    let mut world = three_nodes();
+    world.add_set("fix", &spec("Cumulative", "{}", CANARY), &[("6.1", "m"), ("6.12", "m")]);
+    world.steps(20);
+    let first = world.set("fix").clone();
+    world.set("fix").spec.template.source.oci.reference = format!("registry.example.com/other@sha256:{DIGEST}");
+    world.set("fix").bundle = BundleView::Read(std::sync::Arc::new(vec![module("6.1", "n"), module("6.12", "n")]));
+    world.steps(20);
+    assert_eq!(world.ready_reason("fix"), "Complete");
+    world.set("fix").spec = first.spec;
+    world.set("fix").bundle = first.bundle;
+    world.answers.insert("a".into(), Answer::Loads(5));
+    for _ in 0..7 {
+        world.step();
+        let of_first = |node: &str| {
+            let object = world.snapshot.nodes[node].object.as_ref().unwrap();
+            object.spec.livepatches[0].module.name == "m"
+        };
+        assert!(
+            !of_first("b") && !of_first("c"),
+            "granted before the canary settled again"
+        );
+    }
+    world.steps(20);
+    assert_eq!(world.ready_reason("fix"), "Complete");
 }

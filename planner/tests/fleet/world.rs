@@ -65,10 +65,7 @@ impl World {
     pub fn add_set(&mut self, name: &str, spec: &str, modules: &[(&str, &str)]) {
         let spec: LivepatchSetSpec = serde_saphyr::from_str(spec).unwrap();
         let bundle = BundleView::Read(Arc::new(
-            modules
-                .iter()
-                .map(|(kernel, module)| module_view(kernel, module))
-                .collect(),
+            modules.iter().map(|(kernel, name)| module(kernel, name)).collect(),
         ));
         self.snapshot.sets.push(SetView {
             name: name.to_owned(),
@@ -307,7 +304,7 @@ fn kernel_of(node: &NodeView) -> KernelIdentity {
     }
 }
 
-fn module_view(kernel: &str, module: &str) -> ModuleView {
+pub fn module(kernel: &str, module: &str) -> ModuleView {
     ModuleView {
         kernel_release: kernel.into(),
         kernel_build_id: None,
