@@ -31,6 +31,13 @@ pub fn choose(
     if progress.halted || rollout.control.state == ControlState::Paused {
         return Vec::new();
     }
+    let renewed = nodes.iter().filter_map(|(name, (_, node, standing))| {
+        let grant = renewed(set, rollout, node, standing, epoch)?;
+        Some(Chosen {
+            node: (*name).to_owned(),
+            grant,
+        })
+    });
     let mut budget = Budget::new(set, rollout, nodes, progress);
     let mut candidates: Vec<_> = nodes
         .iter()
@@ -51,7 +58,19 @@ pub fn choose(
             node: name.to_owned(),
             grant: grant(set, rollout, wave, node, module, epoch),
         })
+        .chain(renewed)
         .collect()
+}
+
+/// A grant that came to no end under a former leader, given again by this one: no agent begins with a grant of a former
+/// epoch. The slot and the attempt stay the same.
+fn renewed(set: &SetView, rollout: &RolloutView, node: &NodeView, standing: &Standing, epoch: &str) -> Option<Grant> {
+    let grant = set_grant(node, &set.uid).filter(|grant| grant.rollout == rollout.name && grant.epoch != epoch)?;
+    let open = *standing == Standing::InFlight && report(node).is_none_or(|object| is_unresolved(object, grant));
+    open.then(|| Grant {
+        epoch: epoch.to_owned(),
+        ..grant.clone()
+    })
 }
 
 /// What may still be granted.

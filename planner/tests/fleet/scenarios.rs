@@ -373,3 +373,37 @@ fn a_set_that_returns_to_a_former_revision_goes_through_the_waves_anew() {
     world.steps(20);
     assert_eq!(world.ready_reason("fix"), "Complete");
 }
+
+#[test]
+fn a_grant_that_came_to_no_end_is_given_again_by_the_next_leader() {
+    let mut world = three_nodes();
+    world.add_set("fix", &spec("Cumulative", "{}", CANARY), &[("6.1", "m"), ("6.12", "m")]);
+    world.answers.insert("a".into(), Answer::Loads(100));
+    world.steps(5);
+    let epoch = |world: &World| {
+        world.snapshot.nodes["a"].object.as_ref().unwrap().spec.livepatches[0]
+            .epoch
+            .clone()
+    };
+    assert_eq!(epoch(&world), "lease/1");
+    world.snapshot.leave = Leave::Granted {
+        epoch: "lease/2".into(),
+    };
+    world.step();
+    assert_eq!(epoch(&world), "lease/2");
+    world.rollout("fix").control.state = ControlState::Paused;
+    world.snapshot.leave = Leave::Granted {
+        epoch: "lease/3".into(),
+    };
+    world.step();
+    assert_eq!(
+        epoch(&world),
+        "lease/2",
+        "while the rollout is paused nothing new may begin"
+    );
+    world.answers.insert("a".into(), Answer::Loads(1));
+    world.rollout("fix").control.state = ControlState::Run;
+    world.steps(30);
+    assert_eq!(world.ready_reason("fix"), "Complete");
+    assert_eq!(world.look(), Decision::default());
+}
