@@ -48,7 +48,10 @@ const STORY: [Chapter; 13] = [
         "an_api_server_away_for_half_a_minute_changes_nothing",
         faults::api_server_away,
     ),
-    ("a_node_that_loses_its_power_loads_again_by_itself", faults::power_cut),
+    (
+        "what_was_on_probation_is_not_loaded_after_a_power_cut",
+        faults::power_cut,
+    ),
     ("uninstalling_leaves_livepatches_loaded", release::uninstall),
 ];
 
