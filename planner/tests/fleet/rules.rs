@@ -98,7 +98,7 @@ proptest! {
         let mut world = world(&plan);
         let has_canary = plan.nodes.iter().any(|(canary, _, _)| *canary);
         let mut halted_with: Option<BTreeSet<String>> = None;
-        for step in 0..240 {
+        for step in 0..400 {
             if step % plan.take_over_every == 0 {
                 world.take_over();
             }
