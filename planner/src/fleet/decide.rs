@@ -90,7 +90,7 @@ impl<'a> Course<'a> {
                     .or_else(|| assigned.get(name).copied())
                     .unwrap_or(waves.len());
                 let passed =
-                    rollout.is_some_and(|rollout| has_passed(rollout, waves.get(wave).map(|w| w.name.as_str())));
+                    rollout.is_some_and(|rollout| rollout.has_passed(waves.get(wave).map_or(REST, |wave| &wave.name)));
                 (*name, (wave, *node, standing(name, node, passed, &by)))
             })
             .collect();
@@ -126,15 +126,6 @@ fn current_rollout(set: &SetView) -> Option<&RolloutView> {
     set.rollouts
         .iter()
         .find(|rollout| rollout.name == name && rollout.set_uid == set.uid && !rollout.deleting)
-}
-
-fn has_passed(rollout: &RolloutView, wave: Option<&str>) -> bool {
-    let wave = wave.unwrap_or(REST);
-    rollout
-        .status
-        .waves
-        .iter()
-        .any(|status| status.name == wave && status.state == livepatch_crds::rollout::WaveState::Passed)
 }
 
 /// When the first node in flight settles, if nothing happens to it.

@@ -160,17 +160,10 @@ impl<'a> Budget<'a> {
 /// What is only about to be written does not count. Whoever finds a grant of a wave can so find in the rollout's status
 /// that the waves before it have passed, and a new operator never has to judge anew what the former one went by.
 fn open_through(rollout: &RolloutView, progress: &Progress) -> usize {
-    let written = |name: &str| {
-        rollout
-            .status
-            .waves
-            .iter()
-            .any(|wave| wave.name == name && wave.state == WaveState::Passed)
-    };
     progress
         .waves
         .iter()
-        .position(|wave| wave.state != WaveState::Passed || !written(&wave.name))
+        .position(|wave| wave.state != WaveState::Passed || !rollout.has_passed(&wave.name))
         .unwrap_or(progress.waves.len())
 }
 

@@ -2,10 +2,9 @@
 //!
 //! Nobody else keeps that time: a node's clock may be off, and a time in a status would be one more write for each node.
 
-use super::snapshot::{NodeView, RolloutView, SetView};
+use super::snapshot::{NodeView, SetView};
 use super::standing::{is_effective, report, set_grant};
 use jiff::Timestamp;
-use livepatch_crds::rollout::WaveState;
 use std::collections::{BTreeMap, HashMap};
 
 /// What a stretch of time belongs to: the node's uid, the rollout, the attempt.
@@ -38,7 +37,7 @@ impl Observations {
                     .rollouts
                     .iter()
                     .find(|rollout| rollout.name == grant.rollout)
-                    .is_some_and(|rollout| has_passed(rollout, &grant.wave));
+                    .is_some_and(|rollout| rollout.has_passed(&grant.wave));
                 let first = if !self.has_looked && passed {
                     Timestamp::UNIX_EPOCH
                 } else {
@@ -54,12 +53,4 @@ impl Observations {
         self.since = still;
         self.has_looked |= !nodes.is_empty();
     }
-}
-
-fn has_passed(rollout: &RolloutView, wave: &str) -> bool {
-    rollout
-        .status
-        .waves
-        .iter()
-        .any(|status| status.name == wave && status.state == WaveState::Passed)
 }

@@ -26,15 +26,6 @@ pub struct Progress {
     pub soak_until: Option<Timestamp>,
 }
 
-impl Progress {
-    /// Whether the wave with that name is over.
-    pub fn has_passed(&self, wave: &str) -> bool {
-        self.waves
-            .iter()
-            .any(|status| status.name == wave && status.state == WaveState::Passed)
-    }
-}
-
 /// The names of a rollout's waves, in order.
 pub fn wave_names(waves: &[Wave]) -> impl Iterator<Item = &str> {
     waves.iter().map(|wave| wave.name.as_str()).chain([REST])

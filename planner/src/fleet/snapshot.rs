@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use livepatch_crds::node::{NodeLivepatchSpec, NodeLivepatchStatus};
-use livepatch_crds::rollout::{Control, LivepatchRolloutStatus};
+use livepatch_crds::rollout::{Control, LivepatchRolloutStatus, WaveState};
 use livepatch_crds::set::{LivepatchSetSpec, LivepatchSetStatus, Template};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -126,6 +126,16 @@ pub struct RolloutView {
     pub control: Control,
     /// Status as last written.
     pub status: LivepatchRolloutStatus,
+}
+
+impl RolloutView {
+    /// Whether its written status says that the wave of that name has passed.
+    pub fn has_passed(&self, wave: &str) -> bool {
+        self.status
+            .waves
+            .iter()
+            .any(|status| status.name == wave && status.state == WaveState::Passed)
+    }
 }
 
 /// A node and its NodeLivepatch.
