@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// Most failures that a status lists; the counts tell how many there are.
 pub const MAX_FAILURES: usize = 10;
+/// Most nodes that a rollout can leave out.
+pub const MAX_EXCLUDED: usize = 100;
 /// Most kernel builds that a status lists.
 pub const MAX_KERNELS: usize = 20;
 
@@ -56,8 +58,10 @@ pub struct LivepatchRolloutSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Control {
-    /// Run: grants are given. Paused: none; nodes in flight finish.
+    /// Run: grants are given. Paused: none; nodes in flight finish. Aborted: as Paused, and for good: only another
+    /// revision of the set goes on.
     #[serde(default)]
+    #[x_kube(validation = Rule::new("oldSelf != 'Aborted' || self == 'Aborted'").message("an aborted rollout stays aborted: change the template of the LivepatchSet"))]
     pub state: ControlState,
     /// The wave up to and including which a person lets the rollout pass, an empty one or one that awaits promotion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,6 +72,11 @@ pub struct Control {
     #[schemars(range(min = 1))]
     #[x_kube(validation = Rule::new("self >= oldSelf").message("attempt only grows"))]
     pub attempt: i32,
+    /// Nodes that this rollout leaves out: they get no grant, and nothing waits for them. What is loaded there stays.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 253)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub exclude_nodes: Vec<String>,
 }
 
 impl Default for Control {
@@ -76,7 +85,15 @@ impl Default for Control {
             state: ControlState::Run,
             promoted_through: None,
             attempt: first_attempt(),
+            exclude_nodes: Vec::new(),
         }
+    }
+}
+
+impl Control {
+    /// Whether the node of that name is left out.
+    pub fn excludes(&self, node: &str) -> bool {
+        self.exclude_nodes.iter().any(|excluded| excluded == node)
     }
 }
 
@@ -92,6 +109,8 @@ pub enum ControlState {
     Run,
     /// No grant is given; nodes in flight finish.
     Paused,
+    /// No grant is given any more; nodes in flight finish. It stays so: only another revision of the set goes on.
+    Aborted,
 }
 
 /// What the operator says of a rollout.

@@ -262,4 +262,6 @@ pub struct Counts {
     pub held: i32,
     /// Nodes whose agent has not reported on this boot.
     pub unknown: i32,
+    /// Nodes that a person left out of the rollout (spec.control.excludeNodes).
+    pub excluded: i32,
 }

@@ -175,7 +175,7 @@ impl Metrics {
     }
 }
 
-fn by_state(counts: &Counts) -> [(&'static str, i32); 8] {
+fn by_state(counts: &Counts) -> [(&'static str, i32); 9] {
     // Without `..`: a new state cannot be forgotten.
     let Counts {
         selected: _,
@@ -187,6 +187,7 @@ fn by_state(counts: &Counts) -> [(&'static str, i32); 8] {
         unreachable,
         held,
         unknown,
+        excluded,
     } = *counts;
     [
         ("pending", pending),
@@ -197,6 +198,7 @@ fn by_state(counts: &Counts) -> [(&'static str, i32); 8] {
         ("unreachable", unreachable),
         ("held", held),
         ("unknown", unknown),
+        ("excluded", excluded),
     ]
 }
 

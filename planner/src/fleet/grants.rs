@@ -28,7 +28,7 @@ pub fn choose(
     progress: &Progress,
     epoch: &str,
 ) -> Vec<Chosen> {
-    if progress.halted || rollout.control.state == ControlState::Paused {
+    if progress.halted || rollout.control.state != ControlState::Run {
         return Vec::new();
     }
     let renewed = nodes.iter().filter_map(|(name, (_, node, standing))| {

@@ -105,9 +105,13 @@ pub fn progress(
 
 /// What holds for the rollout as a whole goes before what its current wave says.
 fn refine(mut progress: Progress, counts: &Counts, rollout: Option<&RolloutView>) -> Progress {
-    let paused = rollout.is_some_and(|rollout| rollout.control.state == ControlState::Paused);
+    let state = rollout.map(|rollout| rollout.control.state);
+    let paused = state == Some(ControlState::Paused);
     let busy = counts.pending + counts.in_flight + counts.unknown;
-    if counts.selected == 0 {
+    if state == Some(ControlState::Aborted) {
+        progress.reason = reasons::ABORTED;
+        progress.blocked_by = "a person aborted the rollout (spec.control.state); another revision goes on".to_owned();
+    } else if counts.selected == 0 {
         progress.reason = reasons::NO_NODES;
         progress.blocked_by = "the node selector matches no node".to_owned();
     } else if paused && progress.reason != reasons::HALTED && (progress.current.is_some() || busy > 0) {

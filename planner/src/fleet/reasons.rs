@@ -12,6 +12,8 @@ pub const AWAITING_PROMOTION: &str = "AwaitingPromotion";
 pub const WAVE_EMPTY: &str = "WaveEmpty";
 /// A person paused the rollout.
 pub const PAUSED: &str = "Paused";
+/// A person aborted the rollout.
+pub const ABORTED: &str = "Aborted";
 /// A node failed.
 pub const HALTED: &str = "Halted";
 /// The selector matches no node.

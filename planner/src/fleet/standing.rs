@@ -30,6 +30,8 @@ pub enum Standing {
     Held,
     /// Its agent has not reported on this boot.
     Unknown,
+    /// A person left it out of this rollout.
+    Excluded,
 }
 
 /// Counts nodes by where they stand.
@@ -46,6 +48,7 @@ pub fn count<'a>(standings: impl IntoIterator<Item = &'a Standing>) -> Counts {
             Standing::Unreachable => &mut counts.unreachable,
             Standing::Held => &mut counts.held,
             Standing::Unknown => &mut counts.unknown,
+            Standing::Excluded => &mut counts.excluded,
         } += 1;
     }
     counts
@@ -68,7 +71,19 @@ pub struct Yardstick<'a> {
 
 /// Where `node`, whose name is `name`, stands. `wave_passed` tells whether the wave in which it was granted is over: from
 /// then on a reboot is only a reboot.
+///
+/// A node that is left out counts as nothing else, unless it failed: leaving it out afterwards undoes no halt.
 pub fn standing(name: &str, node: &NodeView, wave_passed: bool, by: &Yardstick<'_>) -> Standing {
+    let excluded = by.rollout.is_some_and(|rollout| rollout.control.excludes(name));
+    match included(name, node, wave_passed, by) {
+        Standing::Failed { reason, message } => Standing::Failed { reason, message },
+        _ if excluded => Standing::Excluded,
+        standing => standing,
+    }
+}
+
+/// Where a node stands that is not left out.
+fn included(name: &str, node: &NodeView, wave_passed: bool, by: &Yardstick<'_>) -> Standing {
     let grant = current_grant(node, by).filter(|grant| !is_given_up(name, grant, by));
     if let Some(failure) = grant.and_then(|grant| latched_failure(name, grant, by)) {
         return failure;

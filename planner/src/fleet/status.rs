@@ -156,7 +156,7 @@ impl<'a> Report<'a> {
     fn sayings(&self) -> [Saying; 6] {
         let acceptance = &self.course.acceptance;
         let complete = self.is_complete();
-        let stalled = self.reason == reasons::HALTED || acceptance.status == Some(false);
+        let stalled = [reasons::HALTED, reasons::ABORTED].contains(&self.reason) || acceptance.status == Some(false);
         let (reason, message) = (self.reason, self.message());
         let say = |kind, status, reason, message: &str| Saying {
             kind,
@@ -202,6 +202,7 @@ impl<'a> Report<'a> {
             (c.unreachable, "unreachable"),
             (c.held, "held"),
             (c.unknown, "not reported"),
+            (c.excluded, "left out"),
         ];
         for (number, what) in others.into_iter().filter(|(number, _)| *number > 0) {
             let _ = write!(message, ", {number} {what}");
@@ -233,8 +234,8 @@ impl<'a> Report<'a> {
             tell(true, acceptance.reason, &acceptance.message);
         }
         let turned = was(READY) != Some(self.reason);
-        if turned && self.reason == reasons::HALTED {
-            tell(true, reasons::HALTED, &self.message());
+        if turned && [reasons::HALTED, reasons::ABORTED].contains(&self.reason) {
+            tell(true, self.reason, &self.message());
         }
         if turned && self.is_complete() && !set.status.conditions.is_empty() {
             tell(
@@ -327,7 +328,7 @@ impl<'a> Report<'a> {
 fn ground(course: &Course<'_>, counts: &Counts, leave: &Leave) -> (&'static str, String) {
     let progress = &course.progress;
     let running = (progress.reason, progress.blocked_by.clone());
-    if progress.reason == reasons::HALTED {
+    if [reasons::HALTED, reasons::ABORTED].contains(&progress.reason) {
         return running;
     }
     if !course.acceptance.is_accepted() {

@@ -123,7 +123,7 @@ proptest! {
             }
             let counts = status.counts;
             let parts = counts.pending + counts.in_flight + counts.settled + counts.failed + counts.not_applicable
-                + counts.unreachable + counts.held + counts.unknown;
+                + counts.unreachable + counts.held + counts.unknown + counts.excluded;
             prop_assert_eq!(parts, counts.selected);
         }
         let all_well = plan.nodes.iter().all(|(_, _, answer)| matches!(answer, Answer::Loads(_)));

@@ -1,36 +1,12 @@
 //! One story each, from the set's appearance to its end.
 
+use crate::stories::{CANARY, DIGEST, names, spec, three_nodes};
 use crate::world::{Answer, World, happened, module, node};
 use livepatch_crds::conditions::is_true;
 use livepatch_crds::rollout::{ControlState, WaveState};
 use livepatch_planner::fleet::decision::Regarding;
 use livepatch_planner::fleet::snapshot::{BundleView, Leave};
 use livepatch_planner::fleet::{Decision, decide};
-use std::collections::BTreeSet;
-
-const DIGEST: &str = "0000000000000000000000000000000000000000000000000000000000000000";
-
-fn spec(kind: &str, selector: &str, rollout: &str) -> String {
-    format!(
-        "{{type: {kind}, nodeSelector: {selector}, rollout: {rollout}, \
-         template: {{source: {{oci: {{reference: 'registry.example.com/livepatches@sha256:{DIGEST}'}}}}}}}}"
-    )
-}
-
-const CANARY: &str =
-    "{minReadySeconds: 2, maxConcurrent: 100%, waves: [{name: canary, nodeSelector: {matchLabels: {pool: canary}}}]}";
-
-fn three_nodes() -> World {
-    World::new(&[
-        ("a", &[("pool", "canary")], "6.1"),
-        ("b", &[], "6.1"),
-        ("c", &[], "6.12"),
-    ])
-}
-
-fn names(names: &[&str]) -> BTreeSet<String> {
-    names.iter().map(|name| (*name).to_owned()).collect()
-}
 
 #[test]
 fn the_canary_settles_before_any_other_node_is_granted() {

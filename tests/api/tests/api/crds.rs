@@ -65,7 +65,7 @@ fn condition() -> Value {
 fn counts() -> Value {
     json!({
         "selected": 9, "pending": 1, "inFlight": 1, "settled": 1, "failed": 1, "notApplicable": 1, "unreachable": 1,
-        "held": 2, "unknown": 1,
+        "held": 1, "unknown": 1, "excluded": 1,
     })
 }
 
@@ -96,7 +96,7 @@ fn every_field_survives_the_way_to_the_server_and_back() {
     comes_back::<LivepatchSet>(&cluster, "livepatchsets", &full, &status);
 
     let mut full = rollout(&fresh("full"));
-    full["spec"]["control"] = json!({"state": "Paused", "promotedThrough": "canary", "attempt": 2});
+    full["spec"]["control"] = json!({"state": "Paused", "promotedThrough": "canary", "attempt": 2, "excludeNodes": ["a", "b.c"]});
     let wave = |state: &str| json!({"name": state.to_lowercase(), "state": state, "selected": 1, "settled": 1});
     let mut soaking = wave("Soaking");
     soaking["settledAt"] = json!("2026-01-02T03:04:05Z");
