@@ -5,6 +5,14 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use livepatch_artifact::PushTarget;
 
+use crate::verbs::{AbortOptions, ExcludeOptions, PauseOptions, PromoteOptions, ResumeOptions, RetryOptions};
+use crate::views::diff::DiffOptions;
+use crate::views::explain::ExplainOptions;
+use crate::views::get::GetOptions;
+use crate::views::history::HistoryOptions;
+use crate::views::list::ListOptions;
+use crate::views::status::StatusOptions;
+
 /// Kernel livepatches on Kubernetes nodes.
 #[derive(Debug, Parser)]
 #[command(
@@ -20,6 +28,19 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Get(GetOptions),
+    #[command(about = "List the LivepatchSets, one line each")]
+    List(ListOptions),
+    Status(StatusOptions),
+    History(HistoryOptions),
+    Diff(DiffOptions),
+    Explain(ExplainOptions),
+    Promote(PromoteOptions),
+    Pause(PauseOptions),
+    Abort(AbortOptions),
+    Resume(ResumeOptions),
+    Retry(RetryOptions),
+    Exclude(ExcludeOptions),
     /// Check livepatch modules and push them to a registry as one artefact
     Push(PushOptions),
     /// Print the version
@@ -27,13 +48,37 @@ pub enum Command {
     /// Print a completion script for a shell
     #[command(after_help = COMPLETION_EXAMPLES)]
     Completion {
-        /// The shell
-        shell: clap_complete::Shell,
+        /// The shell, or kubectl for completion of `kubectl livepatch` itself
+        #[arg(value_enum)]
+        shell: Shell,
     },
+    /// What kubectl asks for
+    #[command(name = "__complete", hide = true, disable_help_flag = true)]
+    Complete {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+}
+
+/// For what a completion script is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    Bash,
+    Elvish,
+    Fish,
+    Powershell,
+    Zsh,
+    /// The program kubectl_complete-livepatch
+    Kubectl,
 }
 
 const COMPLETION_EXAMPLES: &str = "\
 Examples:
+  # For kubectl livepatch, where kubectl itself is completed: a program on the PATH. It knows sets, waves and nodes too.
+  kubectl livepatch completion kubectl > ~/.local/bin/kubectl_complete-livepatch
+  chmod +x ~/.local/bin/kubectl_complete-livepatch
+
+  # For kubectl-livepatch.
   kubectl livepatch completion bash > ~/.local/share/bash-completion/completions/kubectl-livepatch
   kubectl livepatch completion zsh > \"${fpath[1]}/_kubectl-livepatch\"
   kubectl livepatch completion fish > ~/.config/fish/completions/kubectl-livepatch.fish";

@@ -3,40 +3,73 @@
 //! Does IO. What a command is for goes to standard output, what happens meanwhile to standard error.
 
 mod cli;
+mod cluster;
+mod complete;
+mod family;
+mod live;
+mod nodes;
+mod options;
+mod output;
 mod push;
+mod seen;
+mod text;
+mod verbs;
+mod views;
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
-use cli::{Cli, Command};
+use cli::{Cli, Command, Shell};
+use output::print;
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => return usage(&error),
+    };
+    match command {
+        Command::Get(options) => views::get::run(&options),
+        Command::List(options) => views::list::run(&options),
+        Command::Status(options) => views::status::run(&options),
+        Command::History(options) => views::history::run(&options),
+        Command::Diff(options) => views::diff::run(&options),
+        Command::Explain(options) => views::explain::run(&options),
+        Command::Promote(options) => verbs::run(&options.write, |family| verbs::promote(family, &options)),
+        Command::Pause(options) => verbs::run(&options.write, verbs::pause),
+        Command::Abort(options) => verbs::run(&options.write, verbs::abort),
+        Command::Exclude(options) => verbs::run(&options.write, |family| verbs::exclude(family, &options)),
+        Command::Resume(options) => verbs::run(&options.write, verbs::resume),
+        Command::Retry(options) => verbs::run(&options.write, verbs::retry),
         Command::Push(options) => push::run(&options),
         Command::Version => print(&format!("kubectl-livepatch {}\n", env!("CARGO_PKG_VERSION"))),
-        Command::Completion { shell } => {
-            let mut script = Vec::new();
-            // The name of the program, not the one in its help: a shell completes what is typed.
-            clap_complete::generate(shell, &mut Cli::command(), "kubectl-livepatch", &mut script);
-            print(&String::from_utf8_lossy(&script))
-        }
+        Command::Complete { words } => complete::run(&words),
+        Command::Completion { shell } => completion(shell),
     }
 }
 
-/// Prints to standard output. A reader that has gone away has read what it wanted.
-fn print(text: &str) -> ExitCode {
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
-            note(&format!("error: cannot write to standard output: {error}"));
-            ExitCode::FAILURE
-        }
-    }
+fn completion(shell: Shell) -> ExitCode {
+    let shell = match shell {
+        Shell::Kubectl => return print(complete::KUBECTL_SCRIPT),
+        Shell::Bash => clap_complete::Shell::Bash,
+        Shell::Elvish => clap_complete::Shell::Elvish,
+        Shell::Fish => clap_complete::Shell::Fish,
+        Shell::Powershell => clap_complete::Shell::PowerShell,
+        Shell::Zsh => clap_complete::Shell::Zsh,
+    };
+    let mut script = Vec::new();
+    // The name of the program, not the one in its help: a shell completes what is typed.
+    clap_complete::generate(shell, &mut Cli::command(), "kubectl-livepatch", &mut script);
+    print(&String::from_utf8_lossy(&script))
 }
 
-/// Prints a line to standard error. There is nobody to tell if that fails.
-fn note(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+/// A wrong command line, or a request for help. Exit code 2 means something else for `status`.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nobody to tell if that fails.
+    let _ = error.print();
+    let is_status = std::env::args_os().nth(1).is_some_and(|verb| verb == "status");
+    match error.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if is_status => ExitCode::from(views::status::UNKNOWN),
+        _ => ExitCode::from(2),
+    }
 }

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use livepatch_artifact::ModuleFile;
 use livepatch_module::{Inspection, MAX_MODULE_BYTES, ReplaceValue};
 
+use super::Failure;
 use super::kernel::Kernels;
-use super::{Failure, with_causes};
+use crate::output::with_causes;
 
 /// One file and what was read from it.
 #[derive(Debug)]

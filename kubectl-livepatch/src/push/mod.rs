@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use livepatch_artifact::{Assembled, ConfigError, InvalidBundle, PushError, PushStep, Reference, RegistryConfig};
 
 use crate::cli::PushOptions;
-use crate::{note, print};
+use crate::output::{note, print, with_causes};
 
 /// Why nothing, or not everything, was pushed.
 #[derive(Debug, thiserror::Error)]
@@ -124,16 +124,4 @@ fn progress(step: PushStep<'_>) -> String {
         PushStep::Present { what, bytes } => format!("  already there: {what}, {bytes} bytes"),
         PushStep::Stored { what } => format!("  stored {what}"),
     }
-}
-
-/// An error with its causes, in one line.
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -1,0 +1,8 @@
+//! The commands that read. What they show is made by pure functions from what was read.
+
+pub mod diff;
+pub mod explain;
+pub mod get;
+pub mod history;
+pub mod list;
+pub mod status;
