@@ -12,6 +12,7 @@ mod tests;
 use std::collections::BTreeSet;
 
 use livepatch_module::{Inspection, ReplaceValue, VMLINUX};
+use strum::IntoEnumIterator as _;
 
 use crate::policy::Lockdown;
 use crate::refusal::RefusalReason;
@@ -44,6 +45,27 @@ pub struct Finding {
     pub message: String,
 }
 
+impl Finding {
+    /// What to do about it, in a sentence.
+    pub fn advice(&self) -> &'static str {
+        match self.reason {
+            "WrongArchitecture" => "build the livepatch for this architecture",
+            "ReplaceSetUnsupported" => "take a version of this program that knows the kernel's replace sets",
+            "SettingsUnknown" => "look from the host itself, as root, with securityfs mounted",
+            "SymbolsUnknown" => "look from the host itself: /proc/kallsyms has to be readable",
+            "ObjectNotLoaded" => "nothing: the kernel patches the module when it is loaded, or refuses to load it",
+            "AlreadyLoaded" => "nothing: it is in effect",
+            "LeftoverRemoved" => "nothing: it is done by the load",
+            "ShadowedByBpf" => "detach the BPF program, or make sure that it lets the patched function run",
+            "ReplacesOthers" => "make sure that the livepatch contains their fixes",
+            "SharedFunction" => "build one livepatch that holds both fixes",
+            code => RefusalReason::iter()
+                .find(|reason| <&str>::from(*reason) == code)
+                .map_or("", RefusalReason::advice),
+        }
+    }
+}
+
 fn finding(weight: Weight, reason: &'static str, message: impl Into<String>) -> Finding {
     Finding {
         weight,
@@ -55,7 +77,9 @@ fn finding(weight: Weight, reason: &'static str, message: impl Into<String>) -> 
 /// Everything found, the certain failures first.
 pub fn preflight(inspection: &Inspection, state: &KernelState) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for check in [kernel, settings, visible, name, transition, symbols, tracers, effects] {
+    for check in [
+        kernel, settings, visible, name, depends, transition, symbols, tracers, effects,
+    ] {
         check(inspection, state, &mut findings);
     }
     findings.sort_by_key(|finding| finding.weight);
@@ -92,12 +116,15 @@ fn kernel(inspection: &Inspection, state: &KernelState, findings: &mut Vec<Findi
 fn settings(inspection: &Inspection, state: &KernelState, findings: &mut Vec<Finding>) {
     let policy = &state.policy;
     let unsigned = inspection.signature.is_none();
-    let mut refused = |reason: RefusalReason| findings.push(finding(Weight::Fails, reason.into(), reason.advice()));
+    let mut refused = |reason: RefusalReason, message| findings.push(finding(Weight::Fails, reason.into(), message));
     if policy.modules_disabled.is(&true) {
-        refused(RefusalReason::ModulesDisabled);
+        refused(RefusalReason::ModulesDisabled, "kernel.modules_disabled is 1");
     }
     if unsigned && policy.signature_enforced.is(&true) {
-        refused(RefusalReason::SignatureRequired);
+        refused(
+            RefusalReason::SignatureRequired,
+            "the module is unsigned, and this kernel enforces signatures",
+        );
     }
     if unsigned
         && matches!(
@@ -105,13 +132,19 @@ fn settings(inspection: &Inspection, state: &KernelState, findings: &mut Vec<Fin
             Seen::Known(Lockdown::Integrity | Lockdown::Confidentiality)
         )
     {
-        refused(RefusalReason::LockdownActive);
+        refused(
+            RefusalReason::LockdownActive,
+            "the module is unsigned, and this kernel is locked down",
+        );
     }
     if policy.loadpin_enforced.is(&true) {
-        refused(RefusalReason::LoadPinActive);
+        refused(
+            RefusalReason::LoadPinActive,
+            "LoadPin accepts modules from one file system only, and this one comes from memory",
+        );
     }
     if policy.ftrace_enabled.is(&false) {
-        refused(RefusalReason::FtraceDisabled);
+        refused(RefusalReason::FtraceDisabled, "kernel.ftrace_enabled is 0");
     }
     if policy.replace_set.is(&true) {
         findings.push(finding(
@@ -186,8 +219,11 @@ fn name(inspection: &Inspection, state: &KernelState, findings: &mut Vec<Finding
             let message = format!("an old module {name} that is no longer in use will be removed first");
             finding(Weight::Notice, "LeftoverRemoved", message)
         } else {
-            let advice = RefusalReason::LeftoverPinned.advice();
-            finding(Weight::Uncertain, RefusalReason::LeftoverPinned.into(), advice)
+            let message = format!(
+                "an old module {name} is no longer in use and has {} references",
+                leftover.refcount
+            );
+            finding(Weight::Uncertain, RefusalReason::LeftoverPinned.into(), message)
         });
     } else if state.same_name_loaded {
         let message = format!("an ordinary module {name} is loaded");
@@ -254,6 +290,19 @@ fn symbols(inspection: &Inspection, state: &KernelState, findings: &mut Vec<Find
                 )),
                 _ => {}
             }
+        }
+    }
+}
+
+/// `finit_module` loads no dependencies: what is missing makes symbols unknown.
+fn depends(inspection: &Inspection, state: &KernelState, findings: &mut Vec<Finding>) {
+    for name in &inspection.depends {
+        if !state.loaded_objects.contains(name) {
+            findings.push(finding(
+                Weight::Fails,
+                RefusalReason::UnknownSymbol.into(),
+                format!("the module depends on {name}, which is not loaded"),
+            ));
         }
     }
 }

@@ -25,7 +25,7 @@ pub struct KernelState {
     pub leftovers: Vec<LoadedModule>,
     /// Whether a module of the same name is loaded.
     pub same_name_loaded: bool,
-    /// Which of the objects to patch are loaded modules.
+    /// Which of the objects to patch, and of the modules it depends on, are loaded modules.
     pub loaded_objects: BTreeSet<String>,
     /// Which of the objects to patch this kernel has as files; unknown where `/lib/modules` is not visible.
     pub module_files: Seen<BTreeSet<String>>,
@@ -41,9 +41,13 @@ impl KernelState {
         let objects: Vec<&str> = inspection.objects.iter().map(|object| object.name.as_str()).collect();
         let modules: Vec<&str> = objects.into_iter().filter(|name| *name != VMLINUX).collect();
         let mut loaded_objects = BTreeSet::new();
-        for name in &modules {
+        for name in modules
+            .iter()
+            .copied()
+            .chain(inspection.depends.iter().map(String::as_str))
+        {
             if kernel.module(name)?.is_some() {
-                loaded_objects.insert((*name).to_owned());
+                loaded_objects.insert(name.to_owned());
             }
         }
         let wanted: Vec<(&str, &str)> = inspection.functions().map(|(o, f)| (o, f.name.as_str())).collect();

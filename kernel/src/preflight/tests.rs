@@ -181,3 +181,37 @@ fn functions_that_are_missing_or_held() {
         [(Weight::Notice, "ObjectNotLoaded")]
     );
 }
+
+#[test]
+fn what_the_module_depends_on_has_to_be_loaded_before() {
+    let kernel = FakeKernel::new();
+    let mut module = inspection("a", ReplaceValue::False);
+    module.depends = vec!["nf_tables".into()];
+    assert_eq!(found(&kernel, &module), [(Weight::Fails, "UnknownSymbol")]);
+    kernel.add_plain_module("nf_tables", 0);
+    assert_eq!(found(&kernel, &module), []);
+}
+
+#[test]
+fn each_finding_says_what_to_do() {
+    let kernel = FakeKernel::new();
+    load(&kernel, FakeModule::new("b", &["version_proc_show"]));
+    kernel.set_policy(|policy| {
+        policy.modules_disabled = Seen::Known(true);
+        policy.signature_enforced = Seen::unknown("hidden");
+        policy.replace_set = Seen::Known(true);
+    });
+    let mut module = inspection("a", ReplaceValue::Dynamic);
+    module.architecture = Architecture::Arm64;
+    module.kernel_release = "6.1.0".into();
+    module.objects.push(Object {
+        name: "xfs".into(),
+        functions: Vec::new(),
+        callbacks: Vec::new(),
+    });
+    let findings = preflight(&module, &KernelState::read(&kernel, &module).unwrap());
+    assert!(findings.len() > 6, "{findings:#?}");
+    for finding in findings {
+        assert!(!finding.advice().is_empty(), "{finding:?}");
+    }
+}
