@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustls::crypto::ring;
 pub use ureq::http::Method;
-use ureq::http::Request;
+use ureq::http::{HeaderMap, Request};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 /// The largest answer that is read.
@@ -26,13 +26,18 @@ pub struct Client {
 pub struct Answer {
     /// The HTTP status, such as 200.
     pub status: u16,
-    /// The `Location` header.
-    pub location: Option<String>,
+    /// The headers.
+    headers: HeaderMap,
     /// The body.
     pub body: Vec<u8>,
 }
 
 impl Answer {
+    /// A header, if it is there and is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
     /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
@@ -97,11 +102,7 @@ impl Client {
         }
         let request = request.body(body).with_context(|| what.clone())?;
         let mut answer = self.agent.run(request).with_context(|| what.clone())?;
-        let location = answer
-            .headers()
-            .get("Location")
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned);
+        let headers = answer.headers().clone();
         let body = answer
             .body_mut()
             .with_config()
@@ -110,7 +111,7 @@ impl Client {
             .with_context(|| what)?;
         Ok(Answer {
             status: answer.status().as_u16(),
-            location,
+            headers,
             body,
         })
     }

@@ -192,11 +192,13 @@ impl Registry {
             answer.status,
             answer.text()
         );
-        let location = answer.location.context("the registry does not say where to upload")?;
+        let location = answer
+            .header("Location")
+            .context("the registry does not say where to upload")?;
         let location = if location.starts_with('/') {
             format!("{}{location}", self.url())
         } else {
-            location
+            location.to_owned()
         };
         let separator = if location.contains('?') { '&' } else { '?' };
         let url = format!("{location}{separator}digest={}", blob.digest);

@@ -130,7 +130,7 @@ impl Installed {
 }
 
 /// Installs the chart and waits until the API server acts on its policies.
-fn install(plane: &ControlPlane) {
+pub fn install(plane: &ControlPlane) {
     let helm = Helm::new(plane.admin()).unwrap();
     helm.upgrade_install(RELEASE, &chart(), NAMESPACE, &values().to_string(), None)
         .unwrap();
@@ -282,13 +282,18 @@ impl Caller {
         self.send_as(Method::PATCH, &path, "application/apply-patch+yaml", object)
     }
 
-    fn send_as(&self, method: Method, path: &str, media_type: &str, body: &Value) -> Result<Value, Refusal> {
+    /// The answer as it is, to a request with a JSON body; none for null.
+    pub fn answer(&self, method: Method, path: &str, media_type: &str, body: &Value) -> http::Answer {
         let url = format!("{}{path}", self.url);
         let (media_type, body) = match body {
             Value::Null => ("", Vec::new()),
             body => (media_type, body.to_string().into_bytes()),
         };
-        let answer = self.client.send(method, &url, media_type, &body).unwrap();
+        self.client.send(method, &url, media_type, &body).unwrap()
+    }
+
+    fn send_as(&self, method: Method, path: &str, media_type: &str, body: &Value) -> Result<Value, Refusal> {
+        let answer = self.answer(method, path, media_type, body);
         let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         if (200..300).contains(&answer.status) {
             return Ok(told);

@@ -8,6 +8,7 @@ mod agent_reach;
 mod agent_token;
 mod chart;
 mod crds;
+mod flow;
 mod installed;
 mod rig;
 mod schema;
