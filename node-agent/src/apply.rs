@@ -189,7 +189,10 @@ impl Agent {
             Conclusion::Loaded(loaded) => {
                 // The next look at the kernel writes it down.
                 let took = loaded.effective.since(loaded.called.unwrap_or(entry.started));
-                self.metrics.last_load_seconds.set(took.as_secs_f64());
+                self.metrics.observe_transition(took);
+                if let Some(repair) = &loaded.repair {
+                    self.metrics.observe_gap(repair.gap);
+                }
                 self.memory.retries.forget(&subject);
                 tracing::info!(
                     set = %entry.set, rollout = %entry.rollout, module = %entry.module,

@@ -4,6 +4,7 @@ use super::apply::{Applied, Apply};
 use super::validate::{Version, View};
 use crate::events::Events;
 use crate::merge_diff::merge_diff;
+use crate::metrics::SetSeries;
 use crate::watch::seen::Seen;
 use crate::watch::world::Kind;
 use crate::writes::{CONCURRENCY, Verb, WriteError, patch_params, request};
@@ -95,7 +96,11 @@ impl Report {
                 .iter()
                 .find(|rollout| Some(rollout.name.as_str()) == current);
             let failures = rollout.map_or(&[][..], |rollout| &rollout.status.failures[..]);
-            (set.name.as_str(), &set.status.counts, failures)
+            SetSeries {
+                name: &set.name,
+                status: &set.status,
+                failures,
+            }
         }));
         Told { failed, wait }
     }
