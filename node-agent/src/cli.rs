@@ -1,7 +1,30 @@
-//! The command line.
+//! The command line: `run` is the agent of a node; the other commands are for a person on any Linux host.
+//!
+//! The commands stand on the libraries that the agent itself uses. What a command is for goes to standard output, what
+//! happens meanwhile to standard error.
 
 #![expect(clippy::doc_markdown, reason = "what is documented here is shown on a terminal")]
 
+mod args;
+mod check;
+mod doctor;
+mod exit;
+mod host;
+mod inspect;
+mod interrupts;
+mod load;
+mod manual;
+mod module_file;
+mod output;
+mod ownership;
+mod progress;
+mod result;
+mod status;
+mod text;
+mod unload;
+mod watch;
+
+use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -9,10 +32,14 @@ use clap::{Args, Parser, Subcommand};
 use livepatch_artifact::RepositoryPrefix;
 
 use crate::logging::Format;
+pub use exit::Exit;
 
 /// Makes one node's kernel match its NodeLivepatch.
+///
+/// `run` is the agent of a Kubernetes node. The other commands read, check and change the livepatches of any Linux host,
+/// without Kubernetes.
 #[derive(Debug, Parser)]
-#[command(name = "livepatch-agent", version, propagate_version = true)]
+#[command(name = "livepatch-agent", version, propagate_version = true, max_term_width = 100, after_help = exit::TABLE)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -45,6 +72,136 @@ Files in --registry-config, all optional:
   ca.crt        PEM certificates to trust besides those of the system
   mirrors.yaml  [{prefix: registry.example.com, endpoint: \"https://mirror.example.com\"}]")]
     Run(Run),
+    /// Say what livepatch files are.
+    ///
+    /// Reads the ELF files, packed or not: kernel, format, replace flag and how it is known, patched functions,
+    /// callbacks, klp_state, signature. Needs neither root nor a kernel with livepatching. In JSON and YAML one file
+    /// gives one object, several give a list. A file that cannot be read is named on standard error, and the others are
+    /// still answered.
+    #[command(after_help = after(&[INSPECT_EXAMPLES, exit::TABLE]))]
+    Inspect(args::Inspect),
+    /// Say what this host's kernel runs.
+    ///
+    /// Livepatches with state, replace flag and functions; modules that are no longer in use; the transition that runs,
+    /// with the tasks it waits for; settings that decide about loads; who holds the lock of this host. What cannot be
+    /// seen is null in JSON and YAML, and listed with the reason under `unknown`. Tasks are seen by root only.
+    #[command(after_help = exit::TABLE)]
+    Status(args::Status),
+    /// Say whether a livepatch would load here, and every reason why not.
+    ///
+    /// Looks at kernel release, architecture, signature policy, lockdown, symbols, other users of a function, the
+    /// module's name, what it depends on, and the livepatches it would throw out or share functions with. Each finding
+    /// has a reason code, a sentence, and what to do. Changes nothing.
+    #[command(after_help = exit::TABLE)]
+    Check(args::Check),
+    /// Load a livepatch, and wait until it is in effect.
+    ///
+    /// The file is checked as `check` does, and one finit_module call is made of exactly the bytes that were checked.
+    /// If the transition has not ended in time it is taken back, and what was in effect before is in effect again;
+    /// force is never written. So it is on SIGINT, SIGTERM and SIGHUP, unless the transition ends first: then the
+    /// livepatch is in effect, and that is what is told. A load is not remembered over a reboot.
+    #[command(after_help = after(&[LOAD_EXAMPLES, LOCKS, exit::TABLE]))]
+    Load(args::Load),
+    /// Disable a livepatch, and remove its module.
+    ///
+    /// If the transition has not ended in time, or on SIGINT, SIGTERM and SIGHUP before its end, the livepatch is
+    /// enabled again. After the end only the module is left to be removed, and that is done whatever signal comes. A
+    /// module that is no longer in use is just removed.
+    #[command(after_help = after(&[LOCKS, exit::TABLE]))]
+    Unload(args::Unload),
+    /// Follow a transition, with the tasks it waits for.
+    ///
+    /// On a terminal the picture is drawn again once a second until Ctrl-C; elsewhere each change is a line. In JSON
+    /// each change is an object in a line of its own, in YAML a document. Needs root to see the tasks.
+    #[command(after_help = exit::TABLE)]
+    Watch(args::Watch),
+    /// Say whether this host is fit for livepatches, and if not, why.
+    ///
+    /// Looks at the kernel's configuration and features, sysfs and /proc, the rights of this process, signature policy,
+    /// lockdown and other settings, leftovers, other livepatch services, the switches that stop the agent, and the
+    /// state directory. Changes nothing. Run it as root; as somebody else it sees less, and says what.
+    #[command(after_help = exit::TABLE)]
+    Doctor(args::Doctor),
+    /// Print a completion script for a shell.
+    #[command(after_help = COMPLETION_EXAMPLES)]
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print a manual page, or write all of them.
+    #[command(after_help = MAN_EXAMPLES)]
+    Man {
+        /// The command that the page is about; none is the program itself
+        command: Option<String>,
+        /// Write all pages into this folder
+        #[arg(long, value_name = "DIR", conflicts_with = "command")]
+        dir: Option<PathBuf>,
+    },
+}
+
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  livepatch-agent inspect fix.ko
+  livepatch-agent inspect -o json *.ko.xz | jq '.[] | {name, replace: .replace.value}'";
+
+const LOAD_EXAMPLES: &str = "\
+Examples:
+  livepatch-agent load --dry-run fix.ko
+  livepatch-agent load --timeout 90s fix.ko
+  livepatch-agent load fix.ko -- mode=strict";
+
+const LOCKS: &str = "\
+One lock on the host:
+  The agent holds --state-dir/lock for as long as it runs. Meanwhile nothing is changed here unless --despite-agent is
+  given. Commands take the same lock; an agent that starts meanwhile waits for them.";
+
+const COMPLETION_EXAMPLES: &str = "\
+Examples:
+  livepatch-agent completion bash > /usr/share/bash-completion/completions/livepatch-agent
+  livepatch-agent completion zsh > \"${fpath[1]}/_livepatch-agent\"
+  livepatch-agent completion fish > ~/.config/fish/completions/livepatch-agent.fish";
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  livepatch-agent man load | man -l -
+  livepatch-agent man --dir /usr/local/share/man/man8";
+
+/// Parts of a help, a line apart.
+fn after(parts: &[&str]) -> String {
+    parts.join("\n\n")
+}
+
+/// Does what a command for a person is for.
+pub fn host(command: Command) -> Exit {
+    match command {
+        Command::Inspect(options) => inspect::run(&options),
+        Command::Status(options) => status::run(&options),
+        Command::Check(options) => check::run(&options),
+        Command::Load(options) => load::run(&options),
+        Command::Unload(options) => unload::run(&options),
+        Command::Watch(options) => watch::run(&options),
+        Command::Doctor(options) => doctor::run(&options),
+        Command::Completion { shell } => manual::completion(shell),
+        Command::Man { command, dir } => manual::man(command.as_deref(), dir.as_deref()),
+        // Needs a runtime and a TLS provider, which the others do without.
+        Command::Run(_) => Exit::Usage,
+    }
+}
+
+/// An error with its causes in one line, each text once.
+fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut told = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        told = format!("{told}: {error}");
+        cause = error.source();
+    }
+    told
+}
+
+/// An error with its reason code and its causes.
+fn chain(reason: &str, error: &(dyn Error + 'static)) -> String {
+    format!("{reason}: {}", causes(error))
 }
 
 #[derive(Debug, Args)]
@@ -89,4 +246,33 @@ pub struct Run {
     /// How the log is written.
     #[arg(long, value_enum, default_value_t = Format::Json)]
     pub log_format: Format,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn parameters_come_after_two_dashes() {
+        let parse = |words: &[&str]| Cli::try_parse_from([&["livepatch-agent", "load", "a.ko"], words].concat());
+        let Command::Load(load) = parse(&["--timeout", "90s", "--", "mode=strict", "who=the world"])
+            .unwrap()
+            .command
+        else {
+            panic!("not a load");
+        };
+        assert_eq!(
+            load.parameters().unwrap().to_str().unwrap(),
+            "mode=strict who=\"the world\""
+        );
+        assert!(parse(&["mode=strict"]).is_err());
+        assert!(parse(&["--", "strict"]).is_err());
+    }
 }

@@ -1,4 +1,5 @@
-//! The program `livepatch-agent`: flags, the log, signals, and one [`livepatch_agent::Agent`].
+//! The program `livepatch-agent`: one [`livepatch_agent::Agent`] with its flags, log and signals, and the commands for a
+//! person on the host.
 
 #![forbid(unsafe_code)]
 
@@ -15,9 +16,26 @@ use clap::Parser as _;
 const GRACE: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
-    let cli::Cli {
-        command: cli::Command::Run(flags),
-    } = cli::Cli::parse();
+    let flags = match cli::Cli::try_parse() {
+        Ok(cli::Cli {
+            command: cli::Command::Run(flags),
+        }) => flags,
+        Ok(cli::Cli { command }) => return cli::host(command).into(),
+        Err(error) => {
+            // Nobody to tell if that fails.
+            let _ = error.print();
+            return if error.use_stderr() {
+                cli::Exit::Usage.into()
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    run_agent(flags)
+}
+
+/// The agent, until it is told to end.
+fn run_agent(flags: cli::Run) -> ExitCode {
     logging::start(flags.log_format);
     // With two providers in the tree rustls would not know which to take; said explicitly, it never has to guess.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
