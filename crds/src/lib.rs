@@ -13,11 +13,11 @@ pub mod bounded;
 pub mod concurrency;
 pub mod conditions;
 pub mod node;
+pub mod policy;
 pub mod revision;
 pub mod rollout;
 pub mod selector;
 pub mod set;
-pub mod tolerance;
 
 pub use concurrency::IntOrPercent;
 pub use node::{NodeLivepatch, NodeLivepatchSpec, NodeLivepatchStatus};

@@ -1,5 +1,6 @@
 //! `NodeLivepatch`: what one node was granted, and what its kernel really runs. The operator writes spec, the node's agent status.
 
+use crate::policy::GrantPolicy;
 use crate::set::LivepatchType;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -85,6 +86,13 @@ pub struct Grant {
     pub livepatch_type: LivepatchType,
     /// The module.
     pub module: ModuleReference,
+    /// The module that the set had on this node before: brought to the node and checked before anything is changed, so
+    /// that the way back needs nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<ModuleReference>,
+    /// What the node may do on its own.
+    #[serde(default, skip_serializing_if = "GrantPolicy::is_default")]
+    pub policy: GrantPolicy,
     /// Boot of the node when this was given. Another one before the wave's soak ends counts as a failure.
     #[serde(rename = "bootID")]
     #[schemars(length(max = 36))]
@@ -95,13 +103,6 @@ pub struct Grant {
     /// Time for the transition. Seconds.
     #[schemars(range(min = 30, max = 86400))]
     pub transition_timeout_seconds: i32,
-    /// The start of the rollout for which it was given: status.start of the LivepatchRollout at that time.
-    #[serde(default)]
-    pub start: i64,
-    /// Why the operator counts this grant as failed, whatever the node looks like later: a reason code.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
-    pub failed: Option<String>,
 }
 
 /// A LivepatchSet, told apart from another one of the same name.
@@ -121,6 +122,8 @@ pub struct SetReference {
 pub enum DesiredState {
     /// The livepatch is loaded and enabled.
     Loaded,
+    /// It is disabled and its module is gone.
+    Absent,
 }
 
 /// A module, by where it is and by what it is.
@@ -164,6 +167,10 @@ pub struct NodeLivepatchStatus {
     #[serde(default, rename = "bootID")]
     #[schemars(length(max = 36))]
     pub boot_id: String,
+    /// What the agent can do beyond loading, so that nothing is granted that it would not understand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 32)))]
+    pub features: Vec<String>,
     /// The running kernel.
     #[serde(default)]
     pub kernel: KernelIdentity,
@@ -230,6 +237,10 @@ pub struct GrantStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5))]
     pub blockers: Vec<Blocker>,
+    /// How long this livepatch was out of effect, wholly or for some tasks, when another one was last loaded or it was
+    /// exchanged. Milliseconds; absent if it never was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap_milliseconds: Option<i64>,
 }
 
 /// How far a grant came.
@@ -241,6 +252,10 @@ pub enum GrantResult {
     Transitioning,
     /// Loaded, enabled and effective, as sysfs and the build id say.
     Loaded,
+    /// The cumulative livepatch in effect contains it and says so.
+    Superseded,
+    /// Not in the kernel, as asked.
+    Absent,
     /// Failed; the kernel runs what it ran before, or the message says what else.
     Failed,
 }

@@ -39,6 +39,8 @@ mod tests {
                     reference: reference.to_owned(),
                 },
             },
+            off_band: None,
+            cumulative: None,
         }
     }
 

@@ -1,8 +1,8 @@
 //! `LivepatchSet`: which nodes get which livepatch, and how it reaches them. People and GitOps write its spec.
 
 use crate::concurrency::IntOrPercent;
+use crate::policy::{Drift, ForeignPolicy, GrantPolicy, OffBandPolicy, RemovalPolicy, SupersededSet, TimeoutPolicy};
 use crate::selector::NodeSelector;
-use crate::tolerance::Tolerance;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -25,6 +25,8 @@ pub const REST: &str = "rest";
     status = "LivepatchSetStatus",
     derive = "PartialEq",
     doc = "A LivepatchSet says which nodes get which kernel livepatch, and how it is rolled out to them.",
+    validation = Rule::new("!has(self.spec.template.offBand) || self.spec.type == 'OffBand'").message("template.offBand is for sets of type OffBand"),
+    validation = Rule::new("!has(self.spec.template.cumulative) || self.spec.type == 'Cumulative'").message("template.cumulative is for sets of type Cumulative"),
     validation = Rule::new("size(self.metadata.name) <= 52").message("the name of a LivepatchSet has at most 52 characters, so that its rollouts can be named after it"),
     printcolumn(name = "Type", type_ = "string", json_path = ".spec.type"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
@@ -53,10 +55,36 @@ pub struct LivepatchSetSpec {
     /// How long a node may take to switch its tasks over.
     #[serde(default)]
     pub transition: TransitionPolicy,
+    /// What follows when somebody disables the livepatch on a node by hand.
+    #[serde(default)]
+    pub drift: Drift,
+    /// What follows when loading it would throw out livepatches that are not this operator's.
+    #[serde(default)]
+    pub foreign_policy: ForeignPolicy,
+    /// What follows on nodes that are selected no longer.
+    #[serde(default)]
+    pub removal_policy: RemovalPolicy,
     /// How many rollouts of former revisions are kept.
     #[serde(default = "default_revision_history_limit")]
     #[schemars(range(min = 1, max = 100))]
     pub revision_history_limit: i32,
+}
+
+impl LivepatchSetSpec {
+    /// What the nodes of this set may do on their own, by a template of one of its revisions.
+    pub fn grant_policy(&self, template: &Template) -> GrantPolicy {
+        GrantPolicy {
+            timeout_policy: self.transition.timeout_policy,
+            drift: self.drift,
+            foreign_policy: self.foreign_policy,
+            off_band: template.off_band.unwrap_or_default(),
+            supersedes: template
+                .cumulative
+                .as_ref()
+                .map(|cumulative| cumulative.supersedes.clone())
+                .unwrap_or_default(),
+        }
+    }
 }
 
 /// How a livepatch relates to the others on a node.
@@ -74,6 +102,21 @@ pub enum LivepatchType {
 pub struct Template {
     /// Where the modules come from.
     pub source: Source,
+    /// For a set of type `OffBand`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub off_band: Option<OffBandPolicy>,
+    /// For a set of type `Cumulative`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cumulative: Option<CumulativeTemplate>,
+}
+
+/// What is particular to a cumulative livepatch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CumulativeTemplate {
+    /// Off-band modules that it contains: they give way to it, and come back when it is rolled back.
+    #[schemars(length(max = 8))]
+    pub supersedes: Vec<SupersededSet>,
 }
 
 /// Where the modules come from.
@@ -108,17 +151,6 @@ pub struct RolloutStrategy {
     /// Most nodes in flight at once over all waves: an integer, or a percentage of the selected nodes, rounded up.
     #[serde(default = "default_max_concurrent")]
     pub max_concurrent: IntOrPercent,
-    /// So many nodes may crash, be lost or refuse the load before the rollout halts: an integer, or a percentage of the
-    /// selected nodes, rounded down. Counted over all waves, from the start or the last retry.
-    #[serde(default = "default_max_failed")]
-    pub max_failed: Tolerance,
-    /// On so many nodes the transition may stall before the rollout halts: as maxFailed, and counted apart.
-    #[serde(default = "default_max_stalled")]
-    pub max_stalled: Tolerance,
-    /// A rollout that has to move and did not for that long is told as Stalled; it goes on as soon as it can. Seconds.
-    #[serde(default = "default_progress_deadline_seconds")]
-    #[schemars(range(min = 60, max = 2_592_000))]
-    pub progress_deadline_seconds: i32,
     /// A node holds its slot until it was healthy for that long after the livepatch took effect. Seconds.
     #[serde(default = "default_min_ready_seconds")]
     #[schemars(range(min = 0, max = 86400))]
@@ -130,9 +162,6 @@ impl Default for RolloutStrategy {
         Self {
             waves: Vec::new(),
             max_concurrent: default_max_concurrent(),
-            max_failed: default_max_failed(),
-            max_stalled: default_max_stalled(),
-            progress_deadline_seconds: default_progress_deadline_seconds(),
             min_ready_seconds: default_min_ready_seconds(),
         }
     }
@@ -184,16 +213,20 @@ pub enum Then {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TransitionPolicy {
-    /// A transition that did not finish within that time is reverted, and the node counts as failed. Seconds.
+    /// Time for the transition. Seconds.
     #[serde(default = "default_timeout_seconds")]
     #[schemars(range(min = 30, max = 86400))]
     pub timeout_seconds: i32,
+    /// What follows when it did not finish within that time.
+    #[serde(default)]
+    pub timeout_policy: TimeoutPolicy,
 }
 
 impl Default for TransitionPolicy {
     fn default() -> Self {
         Self {
             timeout_seconds: default_timeout_seconds(),
+            timeout_policy: TimeoutPolicy::default(),
         }
     }
 }
@@ -204,18 +237,6 @@ fn default_revision_history_limit() -> i32 {
 
 fn default_max_concurrent() -> IntOrPercent {
     IntOrPercent::Percent("10%".to_owned())
-}
-
-fn default_max_failed() -> Tolerance {
-    Tolerance::Int(0)
-}
-
-fn default_max_stalled() -> Tolerance {
-    Tolerance::Percent("5%".to_owned())
-}
-
-fn default_progress_deadline_seconds() -> i32 {
-    7200
 }
 
 fn default_min_ready_seconds() -> i32 {
@@ -249,9 +270,6 @@ pub struct LivepatchSetStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub rollout: Option<String>,
-    /// The rollout that was started last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub start: Option<Start>,
     /// The wave that is being served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
@@ -268,17 +286,6 @@ pub struct LivepatchSetStatus {
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-}
-
-/// The latest start of a set's rollouts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Start {
-    /// Name of the rollout.
-    #[schemars(length(max = 63))]
-    pub rollout: String,
-    /// Counts the starts.
-    pub number: i64,
 }
 
 /// Nodes by state. The states partition `selected`.

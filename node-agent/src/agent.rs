@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::Cluster;
 use crate::conclude::chain;
 use crate::decide::{IDLE, JournalState, Step, decide};
+use crate::fetch::References;
 use crate::health::Health;
 use crate::journal::{Failure, JournalError, JournalFile};
 use crate::metrics::{Metrics, StepLabel};
@@ -71,6 +72,8 @@ pub(crate) struct Memory {
     pub blockers: Vec<Blocker>,
     /// Modules whose `finit_module` has not returned.
     pub unreturned: BTreeSet<String>,
+    /// Modules no longer in use that are referenced.
+    pub references: References,
     pub reported: Option<Reported>,
     /// Whether the store was gone through since the start.
     pub tidied: bool,
@@ -115,6 +118,7 @@ impl Agent {
                 retries: Retries::default(),
                 blockers: Vec::new(),
                 unreturned: BTreeSet::new(),
+                references: References::default(),
                 reported: None,
                 tidied: false,
             },
@@ -142,6 +146,18 @@ impl Agent {
             self.rest(recheck).await;
         }
         watching.abort();
+        self.leave();
+    }
+
+    /// Notes that this agent was told to leave: a boot that ends now ended cleanly.
+    pub fn leave(&mut self) {
+        let JournalState::Known(journal) = &mut self.memory.journal else {
+            return;
+        };
+        journal.boots.left = true;
+        if let Err(error) = self.file.write(journal) {
+            tracing::warn!(reason = error.reason(), "cannot note the end: {}", chain(&error));
+        }
     }
 
     /// Until something changed, or it is time to look again.
@@ -224,6 +240,7 @@ fn name(step: &Step) -> &'static str {
         Step::Write(_) => "write",
         Step::Prepare(_) => "prepare",
         Step::Load(_) => "load",
+        Step::Disable(_) => "disable",
         Step::Follow(_) => "follow",
         Step::RemoveLeftover(_) => "remove-leftover",
     }

@@ -4,16 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use livepatch_kernel::operation::{self, LoadOutcome, LoadRequest, OnTimeout, Roster, Unload, UnloadOutcome};
+use livepatch_crds::node::Grant;
+use livepatch_kernel::operation::{
+    self, DisableOutcome, LoadOutcome, LoadRequest, OnTimeout, Operation, Roster, Unload, UnloadOutcome,
+};
 use livepatch_kernel::preflight::{KernelState, Weight, preflight};
 use livepatch_kernel::{BuildId, KernelError, RefusalReason};
 use tokio::sync::watch;
 
 use crate::agent::Agent;
-use crate::conclude::{Conclusion, chain, conclude};
-use crate::decide::{JournalState, Key, Load, Step, decide};
+use crate::conclude::{Conclusion, Disabled, chain, conclude, disabled};
+use crate::decide::{Disable, JournalState, Key, Load, Step, decide};
 use crate::fetch::Seen;
-use crate::journal::{Entry, Failure, Journal};
+use crate::journal::{Entry, Failure, Journal, Phase};
 use crate::operate;
 use crate::retry::Subject;
 
@@ -29,6 +32,7 @@ impl Agent {
             }
             Step::Prepare(preparation) => self.prepare(*preparation, seen).await,
             Step::Load(load) => self.load(*load).await,
+            Step::Disable(disable) => self.disable(*disable).await,
             Step::Follow(key) => self.follow(&key).await,
             Step::RemoveLeftover(name) => self.remove_leftover(name).await,
         }
@@ -74,8 +78,13 @@ impl Agent {
             .failed(subject, failure, self.kernel.now(), Self::jitter());
     }
 
-    /// Notes a failure that does not.
+    /// Notes a failure that does not; but what another livepatch took out of effect is tried again for ever.
     pub(crate) async fn give_up(&mut self, entry: Entry, failure: Failure) {
+        if entry.absence.is_some() {
+            let subject = Subject::Restore(entry.pair.clone());
+            self.change_entry(&Key::of(&entry), Entry::unbegun).await;
+            return self.wait_with(subject, failure);
+        }
         tracing::error!(
             reason = %failure.reason, set = %entry.set, rollout = %entry.rollout, module = %entry.module,
             "failed: {}", failure.message
@@ -90,11 +99,11 @@ impl Agent {
     }
 
     async fn load(&mut self, load: Load) {
-        let Load { mut entry, grant } = load;
-        let subject = match &grant {
-            Some(grant) => Subject::grant(grant),
-            None => Subject::Restore(entry.pair.clone()),
-        };
+        let Load {
+            mut entry,
+            grant,
+            subject,
+        } = load;
         let Some(image) = self.image(&entry).await else {
             // Damaged since it was checked: to be fetched anew.
             self.memory.prepared.remove(&entry.pair.sha256);
@@ -117,32 +126,82 @@ impl Agent {
             Ok(roster) => roster,
             Err(error) => return self.wait_with(subject, unreadable(&error)),
         };
-        entry.started = self.kernel.now();
-        entry.deadline = entry.started + Duration::from_secs(entry.timeout_seconds.into());
+        entry.postpone(self.kernel.now());
         let JournalState::Known(journal) = &self.memory.journal else {
             return;
         };
         let mut journal = journal.clone();
+        journal.boots.last_load = Some(entry.started);
         journal.put(entry.clone());
         if !self.keep(journal).await {
             return;
         }
         tracing::info!(set = %entry.set, rollout = %entry.rollout, module = %entry.module, "loading");
         let operation = operation::Load::new(request(&entry, image));
-        self.operate(operation, entry, subject).await;
+        if let Some(outcome) = self.operate(operation).await {
+            self.conclude(outcome, entry, subject).await;
+        }
+    }
+
+    /// Disables a livepatch: for a plan, for its successor, or because its absence was granted.
+    async fn disable(&mut self, disable: Disable) {
+        let Disable {
+            mut entry,
+            target,
+            grant,
+            subject,
+        } = disable;
+        if let Some(target) = &target
+            && let Some(failure) = self.preflight(target).await
+        {
+            return match failure {
+                Ok(certain) => self.give_up(target.clone(), certain).await,
+                Err(passing) => self.wait_with(subject, passing),
+            };
+        }
+        if let Some(grant) = &grant
+            && let Err(failure) = self.confirm(grant).await
+        {
+            return self.wait_with(subject, failure);
+        }
+        entry.postpone(self.kernel.now());
+        let JournalState::Known(journal) = &self.memory.journal else {
+            return;
+        };
+        let mut journal = journal.clone();
+        if let Some(target) = &target {
+            journal.put(target.clone());
+        }
+        journal.put(entry.clone());
+        if !self.keep(journal).await {
+            return;
+        }
+        tracing::info!(set = %entry.set, module = %entry.module, phase = ?entry.phase, "disabling");
+        let operation = operation::Disable::new(&entry.module, entry.deadline, OnTimeout::Revert);
+        if let Some(outcome) = self.operate(operation).await {
+            self.conclude_disable(outcome, &entry, subject).await;
+        }
     }
 
     /// What is known to fail is not tried: `Ok` is such a failure, `Err` one to know. What the kernel says itself about a
     /// missing function, with its error number and without harm, is left to the kernel to say.
     async fn preflight(&self, entry: &Entry) -> Option<Result<Failure, Failure>> {
         let inspection = self.memory.prepared.get(&entry.pair.sha256)?.clone();
-        let kernel = Arc::clone(&self.kernel);
-        let look = move || KernelState::read(kernel.as_ref(), &inspection).map(|state| preflight(&inspection, &state));
-        let findings = match self.blocking(look).await {
-            Ok(findings) => findings,
+        let (kernel, module) = (Arc::clone(&self.kernel), entry.module.clone());
+        let look = move || {
+            // One that was just disabled or replaced is listed for a moment longer; the load waits for that.
+            let vanishing = kernel
+                .standing(&module)?
+                .is_some_and(|standing| !standing.enabled && !standing.transition);
+            let state = KernelState::read(kernel.as_ref(), &inspection)?;
+            Ok((preflight(&inspection, &state), vanishing))
+        };
+        let (findings, vanishing) = match self.blocking(look).await {
+            Ok(found) => found,
             Err(error) => return Some(Err(unreadable(&error))),
         };
-        let left_to_kernel = [RefusalReason::SymbolNotFound, RefusalReason::SymbolPositionNotFound];
+        let mut left_to_kernel = vec![RefusalReason::SymbolNotFound, RefusalReason::SymbolPositionNotFound];
+        left_to_kernel.extend(vanishing.then_some(RefusalReason::NameTaken));
         findings
             .iter()
             .filter(|finding| finding.weight == Weight::Fails)
@@ -162,14 +221,29 @@ impl Agent {
             return;
         };
         tracing::info!(set = %entry.set, rollout = %entry.rollout, module = %entry.module, "going on with a transition");
+        let subject = Subject::Follow(entry.pair.clone());
+        if entry.is_going() {
+            let operation = operation::Disable::new(&entry.module, entry.deadline, OnTimeout::Revert);
+            if let Some(outcome) = self.operate(operation).await {
+                self.conclude_disable(outcome, &entry, subject).await;
+            }
+            return;
+        }
         // Without its image a lost race could not be repaired, but the transition goes on all the same.
         let image = self.image(&entry).await.unwrap_or_default();
         let operation = operation::Load::resume(request(&entry, image), entry.started, entry.roster.clone());
-        let subject = Subject::Follow(entry.pair.clone());
-        self.operate(operation, entry, subject).await;
+        if let Some(outcome) = self.operate(operation).await {
+            self.conclude(outcome, entry, subject).await;
+        }
     }
 
-    async fn operate(&mut self, operation: operation::Load, entry: Entry, subject: Subject) {
+    /// Steps an operation to its end. `None` if the agent is to stop, or the operation's thread died; the journal says
+    /// what was begun.
+    async fn operate<O>(&mut self, operation: O) -> Option<O::Outcome>
+    where
+        O: Operation + Send + 'static,
+        O::Outcome: Send + 'static,
+    {
         let (sender, mut receiver) = watch::channel(Vec::new());
         let (kernel, leave) = (Arc::clone(&self.kernel), self.leave.clone());
         let working = tokio::task::spawn_blocking(move || {
@@ -178,13 +252,43 @@ impl Agent {
         });
         let ended = self.reporting_blockers(working.boxed(), Some(&mut receiver)).await;
         self.memory.blockers.clear();
-        // Without an outcome the agent is to stop, or the operation's thread died; the journal says what was begun.
-        if let Some(Ok(Some(outcome))) = ended {
-            self.conclude(outcome, entry, subject).await;
+        ended?.ok()?
+    }
+
+    async fn conclude_disable(&mut self, outcome: DisableOutcome, entry: &Entry, subject: Subject) {
+        match disabled(outcome) {
+            // The next look at the kernel writes it down.
+            Disabled::Gone => {
+                self.memory.retries.forget(&subject);
+                tracing::info!(set = %entry.set, module = %entry.module, "disabled");
+            }
+            Disabled::Back(failure) => {
+                let target = self.plan_of(entry);
+                match target {
+                    Some(target) => self.give_up(target, failure).await,
+                    None => self.wait_with(subject, failure),
+                }
+            }
+            Disabled::Later(failure) => self.wait_with(subject, failure),
+            Disabled::Unfinished(failure) => {
+                self.memory.blockers.clone_from(&failure.blockers);
+                self.wait_with(Subject::Follow(entry.pair.clone()), failure);
+            }
         }
     }
 
+    /// The entry whose plan takes this one out.
+    fn plan_of(&self, entry: &Entry) -> Option<Entry> {
+        let JournalState::Known(journal) = &self.memory.journal else {
+            return None;
+        };
+        let absence = entry.absence.as_ref()?;
+        let is_target = |other: &&Entry| other.phase == Phase::Clearing && other.pair.sha256 == absence.by;
+        journal.entries.iter().find(is_target).cloned()
+    }
+
     async fn conclude(&mut self, outcome: LoadOutcome, entry: Entry, subject: Subject) {
+        self.note_exposure(&outcome, &entry).await;
         match conclude(outcome) {
             Conclusion::Loaded(loaded) => {
                 // The next look at the kernel writes it down.
@@ -212,6 +316,19 @@ impl Agent {
             Conclusion::NotReturned => {
                 self.memory.unreturned.insert(entry.module);
             }
+        }
+    }
+
+    /// While an atomic replace lasted, tasks that had switched ran without the fixes that it would have thrown out, also
+    /// if it was taken back in the end.
+    async fn note_exposure(&mut self, outcome: &LoadOutcome, entry: &Entry) {
+        let (LoadOutcome::Reverted { exposure, .. }, JournalState::Known(journal)) = (outcome, &self.memory.journal)
+        else {
+            return;
+        };
+        let mut journal = journal.clone();
+        if journal.expose(entry, *exposure) {
+            self.keep(journal).await;
         }
     }
 
@@ -257,7 +374,10 @@ impl Agent {
             return;
         };
         let grants = seen.object.as_ref().map_or(&[][..], |object| &object.spec.livepatches);
-        let wanted = |sha256: &str| journal.needs(sha256) || grants.iter().any(|grant| grant.module.sha256 == sha256);
+        let named = |grant: &Grant, sha256: &str| {
+            grant.module.sha256 == sha256 || grant.previous.as_ref().is_some_and(|module| module.sha256 == sha256)
+        };
+        let wanted = |sha256: &str| journal.needs(sha256) || grants.iter().any(|grant| named(grant, sha256));
         let before = self.memory.prepared.len();
         self.memory.prepared.retain(|sha256, _| wanted(sha256));
         if self.memory.prepared.len() != before || (!self.memory.tidied && seen.object.is_some()) {
@@ -266,7 +386,9 @@ impl Agent {
         }
         self.memory.retries.retain(|subject| match subject {
             Subject::Grant { .. } => grants.iter().any(|grant| Subject::grant(grant) == *subject),
-            Subject::Restore(pair) | Subject::Follow(pair) => journal.entries.iter().any(|entry| entry.pair == *pair),
+            Subject::Restore(pair) | Subject::Retire(pair) | Subject::Follow(pair) => {
+                journal.entries.iter().any(|entry| entry.pair == *pair)
+            }
             Subject::Leftover(name) => seen.truth.leftovers.iter().any(|module| module.name == *name),
             Subject::Journal | Subject::Report => true,
         });
@@ -328,6 +450,6 @@ fn request(entry: &Entry, image: Arc<[u8]>) -> LoadRequest {
         image,
         parameters: std::ffi::CString::default(),
         deadline: entry.deadline,
-        on_timeout: OnTimeout::Revert,
+        on_timeout: entry.on_timeout(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use livepatch_kernel::operation::{LoadOutcome, Loaded};
+use livepatch_kernel::operation::{DisableOutcome, LoadOutcome, Loaded};
 use livepatch_kernel::{BootId, LoadRefusal, Retry, Seen, Stragglers};
 
 use crate::journal::{Entry, Failure, Phase};
@@ -74,6 +74,41 @@ pub fn conclude(outcome: LoadOutcome) -> Conclusion {
     }
 }
 
+/// What follows from how disabling ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Disabled {
+    /// It is gone.
+    Gone,
+    /// It was not finished in time, and is in effect as before.
+    Back(Failure),
+    /// Nothing was done for a cause that passes.
+    Later(Failure),
+    /// It goes on in the kernel, or nobody knows.
+    Unfinished(Failure),
+}
+
+/// What follows from how disabling ended.
+pub fn disabled(outcome: DisableOutcome) -> Disabled {
+    match outcome {
+        DisableOutcome::Disabled | DisableOutcome::NotEnabled => Disabled::Gone,
+        DisableOutcome::Reverted(stragglers) => {
+            let message = "disabling it was not finished at its deadline, and was taken back".to_owned();
+            Disabled::Back(held_up("DisableTimedOut", message, stragglers.as_ref()))
+        }
+        DisableOutcome::StillInTransition(stragglers) => {
+            let message = "disabling it was not finished at its deadline, and goes on".to_owned();
+            Disabled::Unfinished(held_up("TransitionStalled", message, stragglers.as_ref()))
+        }
+        DisableOutcome::TransitionRunning(other) => Disabled::Later(Failure::new(
+            "TransitionRunning",
+            &format!("the transition of {other} did not end in time"),
+        )),
+        DisableOutcome::Interrupted => Disabled::Later(Failure::new("Interrupted", "interrupted before it was begun")),
+        DisableOutcome::Refused(error) => Disabled::Later(Failure::new("DisableRefused", &error.to_string())),
+        DisableOutcome::Unreadable(error) => Disabled::Unfinished(Failure::new(error.reason(), &chain(&error))),
+    }
+}
+
 fn refused(refusal: &LoadRefusal) -> Conclusion {
     let failure = Failure::new(refusal.reason(), &text(refusal));
     if refusal.retry() == Retry::AfterTransition {
@@ -141,6 +176,10 @@ impl Entry {
     #[must_use]
     pub fn unbegun(self) -> Option<Self> {
         match self.phase {
+            Phase::Starting { again: true } | Phase::Displaced if self.absence.is_some() => Some(Self {
+                phase: Phase::Displaced,
+                ..self
+            }),
             // No boot has this id, so it counts as one from before this boot.
             Phase::Starting { again: true } => Some(Self {
                 phase: Phase::Settled,

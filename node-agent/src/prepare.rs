@@ -9,7 +9,7 @@ use crate::agent::Agent;
 use crate::conclude::chain;
 use crate::decide::Preparation;
 use crate::fetch::Seen;
-use crate::journal::{Failure, Phase};
+use crate::journal::Failure;
 use crate::source::Module;
 use crate::store::sha256_of;
 use crate::verify;
@@ -18,15 +18,17 @@ impl Agent {
     /// Brings a module into the local store: from there if it is there already, else from its source.
     pub(crate) async fn prepare(&mut self, preparation: Preparation, seen: &Seen) {
         let Preparation {
-            mut entry,
+            wanted,
+            mut target,
             subject,
-            again,
+            granted,
         } = preparation;
-        let (store, source, wanted) = (self.store.clone(), Arc::clone(&self.source), entry.clone());
+        let sha256 = wanted.pair.sha256.clone();
+        let (store, source) = (self.store.clone(), Arc::clone(&self.source));
         let limit = self.settings.times.pull;
         let identity = seen.truth.identity.clone();
         let obtaining = async move {
-            if !again {
+            if granted {
                 source
                     .allows(&wanted.repository)
                     .map_err(|error| Refusal::of(&error, false, error.reason()))?;
@@ -69,15 +71,12 @@ impl Agent {
         match obtained {
             None => {}
             Some(Ok(inspection)) => {
-                self.memory.prepared.insert(entry.pair.sha256.clone(), inspection);
+                self.memory.prepared.insert(sha256, inspection);
             }
             Some(Err(Refusal { failure, passes: true })) => self.wait_with(subject, failure),
             Some(Err(Refusal { failure, passes: false })) => {
-                entry.boot = seen.truth.boot.clone();
-                if again {
-                    entry.phase = Phase::Starting { again };
-                }
-                self.give_up(entry, failure).await;
+                target.boot = seen.truth.boot.clone();
+                self.give_up(target, failure).await;
             }
         }
     }

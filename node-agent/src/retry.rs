@@ -29,6 +29,8 @@ pub enum Subject {
     },
     /// Bringing back what was in effect before a reboot.
     Restore(Pair),
+    /// Disabling a predecessor.
+    Retire(Pair),
     /// Following a transition past its deadline.
     Follow(Pair),
     /// Removing a leftover module.

@@ -5,14 +5,17 @@ use livepatch_crds::bounded::bounded;
 use livepatch_crds::conditions::{self, DEGRADED, READY, Saying};
 use livepatch_crds::node::{GrantResult, GrantStatus, LoadedLivepatch, MAX_LIVEPATCHES, Owner};
 use livepatch_crds::{NodeLivepatch, NodeLivepatchStatus};
-use livepatch_kernel::Livepatch;
+use livepatch_kernel::{Livepatch, Standing};
 
 use crate::decide::{Decision, JournalState, reasons};
-use crate::journal::{Failure, Journal};
+use crate::journal::{Entry, Failure, Journal};
 use crate::truth::{Truth, is_build};
 
 /// Version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What this agent can do beyond loading.
+pub const FEATURES: [&str; 3] = ["RestoreOffBand", "Supersedes", "Absent"];
 
 /// The status of an object, given what was seen and decided. `before` lends the times of its conditions.
 pub fn status(
@@ -30,12 +33,13 @@ pub fn status(
     };
     let sayings = [
         ready(&decision.verdicts, decision.obstacle.as_ref()),
-        degraded(&decision.verdicts, journal),
+        degraded(decision, truth, journal),
     ];
     NodeLivepatchStatus {
         observed_generation: generation,
         agent_version: VERSION.to_owned(),
         boot_id: bounded(&truth.boot.0, 36),
+        features: FEATURES.map(str::to_owned).to_vec(),
         kernel: truth.kernel(),
         kernel_taints: bounded(&truth.taints.to_string(), 32),
         loaded_count: i32::try_from(truth.livepatches.len()).unwrap_or(i32::MAX),
@@ -66,6 +70,7 @@ pub fn blind(
         reason: why.reason.clone(),
         message: why.message.clone(),
         blockers: Vec::new(),
+        gap_milliseconds: None,
     };
     let sayings = [
         Saying {
@@ -145,11 +150,17 @@ fn ready(verdicts: &[GrantStatus], obstacle: Option<&Failure>) -> Saying {
             format!("{}: {}: {}", failed.set, failed.reason, failed.message),
         );
     }
-    if verdicts.iter().all(|verdict| verdict.result == GrantResult::Loaded) {
+    let done = |verdict: &GrantStatus| {
+        matches!(
+            verdict.result,
+            GrantResult::Loaded | GrantResult::Superseded | GrantResult::Absent
+        )
+    };
+    if verdicts.iter().all(done) {
         let message = match verdicts.len() {
             0 => "nothing was granted".to_owned(),
-            1 => "the granted livepatch is in effect".to_owned(),
-            more => format!("all {more} granted livepatches are in effect"),
+            1 => "the granted livepatch is as it should be".to_owned(),
+            more => format!("all {more} granted livepatches are as they should be"),
         };
         return say(true, "UpToDate", message);
     }
@@ -166,7 +177,7 @@ fn ready(verdicts: &[GrantStatus], obstacle: Option<&Failure>) -> Saying {
     say(false, "Working", message.unwrap_or_default())
 }
 
-fn degraded(verdicts: &[GrantStatus], journal: &JournalState) -> Saying {
+fn degraded(decision: &Decision, truth: &Truth, journal: &JournalState) -> Saying {
     let say = |status, reason, message: String| Saying {
         kind: DEGRADED,
         status: Some(status),
@@ -176,7 +187,20 @@ fn degraded(verdicts: &[GrantStatus], journal: &JournalState) -> Saying {
     if let JournalState::Unreadable(failure) = journal {
         return say(true, "JournalUnreadable", failure.message.clone());
     }
-    let failed: Vec<&str> = verdicts
+    if let Some(obstacle) = &decision.obstacle {
+        for reason in [reasons::CRASH_LOOP, reasons::REBOOT_REQUIRED] {
+            if obstacle.reason == reason {
+                return say(true, reason, obstacle.message.clone());
+            }
+        }
+    }
+    let missing = missing(truth, journal);
+    if !missing.is_empty() {
+        let message = format!("out of effect, and to be brought back: {}", missing.join(", "));
+        return say(true, "FixMissing", message);
+    }
+    let failed: Vec<&str> = decision
+        .verdicts
         .iter()
         .filter(|verdict| verdict.result == GrantResult::Failed)
         .map(|verdict| verdict.set.as_str())
@@ -186,4 +210,19 @@ fn degraded(verdicts: &[GrantStatus], journal: &JournalState) -> Saying {
     } else {
         say(true, "Failed", format!("failed on this node: {}", failed.join(", ")))
     }
+}
+
+/// The fixes that were in effect in this boot, were taken out by a load of ours and are not back yet.
+fn missing(truth: &Truth, journal: &JournalState) -> Vec<String> {
+    let JournalState::Known(journal) = journal else {
+        return Vec::new();
+    };
+    let is_missing = |entry: &&Entry| {
+        entry.absence.is_some()
+            && !truth
+                .standing(&entry.module, &entry.build_id)
+                .is_some_and(Standing::is_effective)
+    };
+    let told = |entry: &Entry| format!("{} of set {}", entry.module, entry.set);
+    journal.entries.iter().filter(is_missing).map(told).collect()
 }

@@ -25,6 +25,8 @@ pub struct Truth {
     pub livepatches: Vec<Livepatch>,
     /// Modules of livepatches that are no longer in use.
     pub leftovers: Vec<LoadedModule>,
+    /// Those among them that have kept a reference for so long that it is there to stay, as after a forced transition.
+    pub pinned: BTreeSet<String>,
     /// Those of the modules asked about that are neither loaded nor absent.
     pub coming_or_going: BTreeSet<String>,
 }
@@ -49,6 +51,7 @@ impl Truth {
             policy: kernel.policy(),
             livepatches: kernel.livepatches()?,
             leftovers: kernel.leftovers()?,
+            pinned: BTreeSet::new(),
             coming_or_going,
         })
     }

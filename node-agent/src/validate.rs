@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use livepatch_crds::NodeLivepatchSpec;
-use livepatch_crds::node::{Grant, MAX_LIVEPATCHES};
+use livepatch_crds::node::{DesiredState, Grant, MAX_LIVEPATCHES};
 use livepatch_crds::set::LivepatchType;
 use livepatch_module::MAX_MODULE_NAME_BYTES;
 
@@ -32,8 +32,9 @@ pub fn wishes(spec: &NodeLivepatchSpec) -> Vec<Wish<'_>> {
         .iter()
         .take(MAX_LIVEPATCHES)
         .map(|grant| {
-            let second_cumulative =
-                grant.livepatch_type == LivepatchType::Cumulative && std::mem::replace(&mut cumulative, true);
+            let asks_for_cumulative =
+                grant.livepatch_type == LivepatchType::Cumulative && grant.state == DesiredState::Loaded;
+            let second_cumulative = asks_for_cumulative && std::mem::replace(&mut cumulative, true);
             let form = if !modules.insert(grant.module.name.as_str()) {
                 Err("another grant names the same module")
             } else if second_cumulative {
@@ -49,14 +50,17 @@ pub fn wishes(spec: &NodeLivepatchSpec) -> Vec<Wish<'_>> {
         .collect()
 }
 
-/// Positions of the grants in the order in which they are worked on: cumulative first.
+/// Positions of the grants in the order in which they are worked on: off-band ones that go make room, the cumulative one
+/// is loaded before the off-band ones, and one that goes has been replaced by then if it can be.
 pub fn working_order(wishes: &[Wish<'_>]) -> Vec<usize> {
+    let rank = |wish: &Wish<'_>| match (wish.grant.state, wish.grant.livepatch_type) {
+        (DesiredState::Absent, LivepatchType::OffBand) => 0,
+        (DesiredState::Loaded, LivepatchType::Cumulative) => 1,
+        (DesiredState::Loaded, LivepatchType::OffBand) => 2,
+        (DesiredState::Absent, LivepatchType::Cumulative) => 3,
+    };
     let mut order: Vec<usize> = (0..wishes.len()).collect();
-    order.sort_by_key(|index| {
-        wishes
-            .get(*index)
-            .map(|wish| wish.grant.livepatch_type != LivepatchType::Cumulative)
-    });
+    order.sort_by_key(|index| wishes.get(*index).map(rank));
     order
 }
 
@@ -82,6 +86,14 @@ fn form(grant: &Grant) -> Result<(), &'static str> {
                 .strip_prefix("sha256:")
                 .is_some_and(|hex| is_hex(hex, 64..=64)),
             "the digest is not sha256 and 64 hexadecimal digits",
+        ),
+        (
+            grant.previous.as_ref().is_none_or(|previous| {
+                is_module_name(&previous.name)
+                    && is_hex(&previous.sha256, 64..=64)
+                    && is_hex(&previous.build_id, 8..=64)
+            }),
+            "the previous module is not one",
         ),
         (!grant.set.uid.is_empty(), "the set has no uid"),
         (grant.attempt >= 1, "attempt is less than 1"),

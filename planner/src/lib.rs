@@ -1,3 +1,4 @@
 //! Pure planners: synchronous functions of a snapshot and the time. No client, no clock, no randomness.
 
 pub mod fleet;
+pub mod node;

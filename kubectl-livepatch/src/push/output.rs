@@ -1,6 +1,7 @@
 //! What `push` prints: the reference, everything, or a `LivepatchSet` to start from. No IO.
 
 use livepatch_artifact::{Assembled, BundleEntry, Reference};
+use livepatch_crds::policy::{Drift, ForeignPolicy, RemovalPolicy};
 use livepatch_crds::selector::LabelValue;
 use livepatch_crds::set::{OciSource, RolloutStrategy, Source, Template, Then, TransitionPolicy, Wave};
 use livepatch_crds::{LivepatchSet, LivepatchSetSpec, LivepatchType, NodeSelector};
@@ -150,6 +151,8 @@ fn spec(livepatch_type: LivepatchType, reference: &Reference) -> LivepatchSetSpe
                     reference: reference.to_string(),
                 },
             },
+            off_band: None,
+            cumulative: None,
         },
         rollout: RolloutStrategy {
             waves: vec![Wave {
@@ -164,6 +167,9 @@ fn spec(livepatch_type: LivepatchType, reference: &Reference) -> LivepatchSetSpe
             ..RolloutStrategy::default()
         },
         transition: TransitionPolicy::default(),
+        drift: Drift::default(),
+        foreign_policy: ForeignPolicy::default(),
+        removal_policy: RemovalPolicy::default(),
         revision_history_limit: 10,
     }
 }

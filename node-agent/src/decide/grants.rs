@@ -1,12 +1,16 @@
 //! What becomes of one grant. No IO.
 
 use livepatch_crds::LivepatchType;
+use livepatch_crds::node::DesiredState;
+use livepatch_planner::node::Mode;
+use livepatch_planner::node::situation::supersedes;
 
+use super::advance::Advance;
 use super::verdict::{Verdict, reasons};
-use super::{Load, Preparation, Step, Work, bookkeeping, coexist};
+use super::{Work, bookkeeping};
 use crate::journal::{Entry, Failure, Pair, Phase};
 use crate::retry::Subject;
-use crate::validate::Wish;
+use crate::validate::{self, Wish};
 
 /// How a grant stands with the journal.
 enum Standing {
@@ -19,7 +23,29 @@ enum Standing {
 }
 
 impl Work<'_> {
-    pub(super) fn grant(&mut self, wish: &Wish<'_>) -> Verdict {
+    /// Plans that have taken something out already go on before anything else: what they took out is missing meanwhile.
+    pub(super) fn begun_plans(&mut self, wishes: &[Wish<'_>], verdicts: &mut [Option<Verdict>]) {
+        for (wish, slot) in wishes.iter().zip(verdicts) {
+            let entry = self.journal.as_ref().and_then(|journal| journal.entry_for(wish.grant));
+            if entry.is_some_and(|entry| entry.phase == Phase::Clearing) {
+                *slot = Some(self.grant(wish));
+            }
+        }
+        // Whether one of them waits does not concern those that are to be brought back.
+        self.cumulative_to_come = false;
+    }
+
+    pub(super) fn new_plans(&mut self, wishes: &[Wish<'_>], verdicts: &mut [Option<Verdict>]) {
+        for index in validate::working_order(wishes) {
+            if let (Some(wish), Some(slot)) = (wishes.get(index), verdicts.get_mut(index))
+                && slot.is_none()
+            {
+                *slot = Some(self.grant(wish));
+            }
+        }
+    }
+
+    fn grant(&mut self, wish: &Wish<'_>) -> Verdict {
         if let Err(failure) = &wish.form {
             return Verdict::failed(failure);
         }
@@ -29,8 +55,19 @@ impl Work<'_> {
             let message = format!("granted for kernel build {}", module.kernel_build_id);
             return Verdict::failed(&Failure::new(reasons::WRONG_KERNEL, &message));
         }
-        if bookkeeping::is_loaded(truth, wish) {
-            return Verdict::loaded();
+        let gap = self.entry_for(wish).and_then(|entry| entry.gap_milliseconds);
+        self.judge(wish).with_gap(gap)
+    }
+
+    fn judge(&mut self, wish: &Wish<'_>) -> Verdict {
+        if wish.grant.state == DesiredState::Absent {
+            return self.absence(wish);
+        }
+        if bookkeeping::is_loaded(self.snapshot.truth, wish) {
+            return self.loaded(wish);
+        }
+        if self.is_superseded(wish) {
+            return Verdict::superseded();
         }
         if let Some(verdict) = self.in_transition(wish) {
             return verdict;
@@ -48,11 +85,74 @@ impl Work<'_> {
         verdict
     }
 
+    fn entry_for(&self, wish: &Wish<'_>) -> Option<&Entry> {
+        self.journal.as_ref()?.entry_for(wish.grant)
+    }
+
+    fn loaded(&self, wish: &Wish<'_>) -> Verdict {
+        let entries = self.journal.as_ref().map_or(&[][..], |journal| &journal.entries);
+        let remains =
+            |entry: &&Entry| matches!(&entry.phase, Phase::Retiring { by, .. } if *by == wish.grant.module.sha256);
+        match entries.iter().find(remains) {
+            None => Verdict::loaded(),
+            Some(predecessor) => {
+                let waiting = self.snapshot.retries.last(&Subject::Retire(predecessor.pair.clone()));
+                Verdict::predecessor_remains(waiting.map(|waiting| &waiting.failure))
+            }
+        }
+    }
+
+    /// Whether the cumulative livepatch in effect says that it contains what is granted.
+    fn is_superseded(&self, wish: &Wish<'_>) -> bool {
+        let truth = self.snapshot.truth;
+        let contains = |entry: &&Entry| {
+            entry.cumulative
+                && entry.is_in_effect()
+                && entry.boot == truth.boot
+                && supersedes(&entry.policy, &wish.grant.set.name, &wish.grant.module.sha256)
+        };
+        let entries = self.journal.as_ref().map_or(&[][..], |journal| &journal.entries);
+        wish.grant.livepatch_type == LivepatchType::OffBand && entries.iter().any(|entry| contains(&entry))
+    }
+
+    /// A grant of absence.
+    fn absence(&mut self, wish: &Wish<'_>) -> Verdict {
+        let truth = self.snapshot.truth;
+        let module = &wish.grant.module;
+        let Some(standing) = truth.standing(&module.name, &module.build_id) else {
+            return Verdict::absent();
+        };
+        if standing.transition {
+            return Verdict::transitioning(reasons::REMOVING, "", self.snapshot.blockers);
+        }
+        if !standing.enabled {
+            return Verdict::pending(reasons::REMOVING, "its entry is about to go");
+        }
+        let subject = Subject::grant(wish.grant);
+        if let Some(verdict) = self.kept_from(&subject) {
+            return verdict;
+        }
+        let entry = self.entry_for(wish).cloned();
+        let entry = entry.unwrap_or_else(|| Entry::begin(wish.grant, truth.boot.clone(), truth.now));
+        let entry = Entry {
+            boot: truth.boot.clone(),
+            started: truth.now,
+            deadline: Entry::begin(wish.grant, truth.boot.clone(), truth.now).deadline,
+            ..entry
+        };
+        match self.advance(entry, Some(wish.grant), subject) {
+            Advance::Refused(failure) => Verdict::failed(&failure),
+            Advance::Waits(failure) => Verdict::waits_for(&failure),
+            _ => Verdict::pending(reasons::REMOVING, "about to be disabled"),
+        }
+    }
+
     fn in_transition(&self, wish: &Wish<'_>) -> Option<Verdict> {
         let module = &wish.grant.module;
         let truth = self.snapshot.truth;
-        let entry = self.journal.as_ref().and_then(|journal| journal.entry_for(wish.grant));
+        let entry = self.entry_for(wish);
         let ours = entry.is_some_and(Entry::is_under_way);
+        let going = entry.is_some_and(Entry::is_going);
         match truth.standing(&module.name, &module.build_id) {
             Some(_) if ours => Some(self.under_way_verdict(wish)),
             Some(standing) if standing.enabled => Some(Verdict::transitioning(
@@ -60,6 +160,8 @@ impl Work<'_> {
                 "begun by somebody else",
                 &[],
             )),
+            // Out for a plan of ours.
+            Some(_) if going => None,
             Some(_) => Some(Verdict::failed(&Failure::new(
                 reasons::DRIFTED,
                 "somebody is disabling it",
@@ -114,68 +216,102 @@ impl Work<'_> {
                     Standing::Closed(Verdict::failed(&drifted()))
                 }
             }
-            Phase::Settled | Phase::Starting { again: true } => Standing::Closed(self.restoring(entry)),
+            Phase::Settled | Phase::Displaced | Phase::Starting { again: true } => {
+                Standing::Closed(self.restoring(entry))
+            }
             Phase::Starting { again: false } if entry.is_attempt(grant) => Standing::Begun(entry.starts),
             _ => Standing::Open,
         }
     }
 
     fn restoring(&self, entry: &Entry) -> Verdict {
-        if let Some(obstacle) = &self.obstacle {
+        if let Some(obstacle) = self.obstacle.as_ref().filter(|_| !self.may_restore(entry)) {
             return Verdict::waits_for(obstacle);
         }
-        match self.snapshot.retries.last(&Subject::Restore(entry.pair.clone())) {
-            Some(waiting) => Verdict::waits_for(&waiting.failure),
-            None => Verdict::pending(reasons::RESTORING, "in effect before the reboot"),
+        if let Some(waiting) = self.snapshot.retries.last(&Subject::Restore(entry.pair.clone())) {
+            return Verdict::waits_for(&waiting.failure);
         }
+        let message = match &entry.absence {
+            Some(absence) if !absence.by.is_empty() => "out of effect by the load of another livepatch",
+            Some(_) => "somebody disabled it",
+            None => "in effect before the reboot",
+        };
+        Verdict::pending(reasons::RESTORING, message)
+    }
+
+    /// What keeps a grant from being begun now.
+    fn kept_from(&mut self, subject: &Subject) -> Option<Verdict> {
+        if let Some(obstacle) = &self.obstacle {
+            return Some(Verdict::waits_for(obstacle));
+        }
+        let now = self.snapshot.truth.now;
+        if let Some(waiting) = self.snapshot.retries.waiting(subject, now) {
+            let verdict = Verdict::waits_for(&waiting.failure);
+            let after = waiting.until.since(now);
+            self.look_again(after);
+            return Some(verdict);
+        }
+        if self.occupied() {
+            return Some(
+                self.last_said(subject)
+                    .unwrap_or_else(|| Verdict::pending(reasons::QUEUED, "another step of this node comes first")),
+            );
+        }
+        None
+    }
+
+    /// While something is tried again, what is said does not change: that would be a write for nothing.
+    fn last_said(&self, subject: &Subject) -> Option<Verdict> {
+        let waiting = self.snapshot.retries.last(subject)?;
+        Some(Verdict::waits_for(&waiting.failure))
     }
 
     fn begin(&mut self, wish: &Wish<'_>, starts: u32) -> Verdict {
-        if let Some(obstacle) = &self.obstacle {
-            return Verdict::waits_for(obstacle);
-        }
-        let truth = self.snapshot.truth;
         let subject = Subject::grant(wish.grant);
-        if let Some(waiting) = self.snapshot.retries.waiting(&subject, truth.now) {
-            let verdict = Verdict::waits_for(&waiting.failure);
-            let after = waiting.until.since(truth.now);
-            self.look_again(after);
-            return verdict;
-        }
-        if self.cumulative_to_come && wish.grant.livepatch_type == LivepatchType::OffBand {
+        let truth = self.snapshot.truth;
+        let waiting = self.snapshot.retries.waiting(&subject, truth.now).is_some();
+        if self.cumulative_to_come
+            && self.obstacle.is_none()
+            && !waiting
+            && wish.grant.livepatch_type == LivepatchType::OffBand
+        {
             return Verdict::pending(
                 reasons::WAITING_FOR_CUMULATIVE,
                 "the cumulative livepatch is loaded first",
             );
         }
-        // While it is tried again, what is said does not change: that would be a write for nothing.
-        let said = self
-            .snapshot
-            .retries
-            .last(&subject)
-            .map(|waiting| Verdict::waits_for(&waiting.failure));
-        if self.occupied() {
-            return said.unwrap_or_else(|| Verdict::pending(reasons::QUEUED, "another step of this node comes first"));
-        }
-        let mut entry = Entry::begin(wish.grant, truth.boot.clone(), truth.now);
-        entry.starts = starts;
-        let Some(inspection) = self.snapshot.prepared.get(&entry.pair.sha256) else {
-            self.propose(Step::Prepare(Box::new(Preparation {
-                entry,
-                subject,
-                again: false,
-            })));
-            return said.unwrap_or_else(|| Verdict::pending(reasons::PREPARING, "fetching and checking the module"));
-        };
-        if let Err(failure) = coexist::judge(&self.newcomer(&entry, inspection)) {
-            let verdict = Verdict::failed(&failure);
-            self.refuse(entry, Phase::Failed { failure });
+        if let Some(verdict) = self.kept_from(&subject) {
             return verdict;
         }
-        self.propose(Step::Load(Box::new(Load {
-            entry,
-            grant: Some(wish.grant.clone()),
-        })));
-        said.unwrap_or_else(|| Verdict::pending(reasons::STARTING, "about to be loaded"))
+        let said = self.last_said(&subject);
+        let mut entry = Entry::begin(wish.grant, truth.boot.clone(), truth.now);
+        entry.starts = starts;
+        match self.advance(entry.clone(), Some(wish.grant), subject) {
+            Advance::Done(Mode::Superseded) => Verdict::superseded(),
+            Advance::Done(_) => Verdict::loaded(),
+            Advance::Takes(_) => said.unwrap_or_else(|| Verdict::pending(reasons::STARTING, "about to be loaded")),
+            Advance::Prepares => {
+                said.unwrap_or_else(|| Verdict::pending(reasons::PREPARING, "fetching and checking the module"))
+            }
+            Advance::Waits(failure) => Verdict::waits_for(&failure),
+            Advance::Refused(failure) => {
+                let verdict = Verdict::failed(&failure);
+                self.refuse(entry, Phase::Failed { failure });
+                verdict
+            }
+        }
+    }
+
+    /// Writes down that a grant cannot be followed.
+    fn refuse(&mut self, entry: Entry, phase: Phase) {
+        let Some(mut journal) = self.journal.clone() else {
+            return;
+        };
+        journal.put(Entry {
+            boot: self.snapshot.truth.boot.clone(),
+            phase,
+            ..entry
+        });
+        self.propose(super::Step::Write(journal));
     }
 }

@@ -17,7 +17,10 @@ impl Work<'_> {
             journal.entries.iter().any(|entry| {
                 entry.module == name
                     && entry.build_id == build_id
-                    && matches!(entry.phase, Phase::Superseded { .. } | Phase::Failed { .. })
+                    && matches!(
+                        entry.phase,
+                        Phase::Superseded { .. } | Phase::Contained { .. } | Phase::Removed | Phase::Failed { .. }
+                    )
             })
         };
         let leftover = truth.leftovers.iter().find(|module| {

@@ -2,11 +2,13 @@
 //!
 //! [`decide`] is total: whatever it is given, it answers, and whatever it does not know makes it wait.
 
+mod advance;
 pub mod bookkeeping;
-mod coexist;
 mod grants;
 mod housekeeping;
 mod restore;
+mod retire;
+mod situation;
 mod under_way;
 mod verdict;
 
@@ -77,6 +79,8 @@ pub enum Step {
     Prepare(Box<Preparation>),
     /// A module is loaded.
     Load(Box<Load>),
+    /// A livepatch is disabled.
+    Disable(Box<Disable>),
     /// A transition of ours is followed to its end or its deadline.
     Follow(Key),
     /// The module of a livepatch of ours that is no longer in use is removed.
@@ -105,12 +109,14 @@ impl Key {
 /// A module to be brought into the local store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preparation {
-    /// The entry that wants it: one to be restored, or what a grant would make.
-    pub entry: Entry,
+    /// The module, as the entry it has or would have.
+    pub wanted: Entry,
+    /// The entry that cannot go on without it.
+    pub target: Entry,
     /// What is waited with if it fails.
     pub subject: Subject,
-    /// Whether it is to be restored rather than newly granted.
-    pub again: bool,
+    /// Whether it is newly granted, rather than here before.
+    pub granted: bool,
 }
 
 /// A module to be loaded.
@@ -118,9 +124,24 @@ pub struct Preparation {
 pub struct Load {
     /// Its entry, to be written before the kernel is asked.
     pub entry: Entry,
-    /// The grant that has to be still there, under the present leadership. `None`: a return to what was in effect
-    /// before the reboot, which asks nobody.
+    /// The grant that has to be still there, under the present leadership. `None`: a plan that was begun, or a return to
+    /// what was in effect before, which asks nobody.
     pub grant: Option<Grant>,
+    /// What is waited with if it fails.
+    pub subject: Subject,
+}
+
+/// A livepatch to be disabled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disable {
+    /// Its entry, to be written before the kernel is asked.
+    pub entry: Entry,
+    /// The entry in whose way it is, written with it.
+    pub target: Option<Entry>,
+    /// The grant that has to be still there, if this begins a plan.
+    pub grant: Option<Grant>,
+    /// What is waited with if it fails.
+    pub subject: Subject,
 }
 
 /// What is done next, and what is said meanwhile.
@@ -140,14 +161,12 @@ pub struct Decision {
 pub fn decide(snapshot: &Snapshot<'_>) -> Decision {
     let wishes = snapshot.spec.map(validate::wishes).unwrap_or_default();
     let mut work = Work::new(snapshot, bookkeeping::keep(snapshot, &wishes));
-    work.under_way();
-    work.restore();
     let mut verdicts: Vec<Option<Verdict>> = vec![None; wishes.len()];
-    for index in validate::working_order(&wishes) {
-        if let (Some(wish), Some(slot)) = (wishes.get(index), verdicts.get_mut(index)) {
-            *slot = Some(work.grant(wish));
-        }
-    }
+    work.under_way();
+    work.begun_plans(&wishes, &mut verdicts);
+    work.restore();
+    work.retire();
+    work.new_plans(&wishes, &mut verdicts);
     work.housekeeping();
     let verdicts = wishes
         .iter()

@@ -1,7 +1,11 @@
 //! What already runs in the kernel. No IO.
 
+use livepatch_kernel::Standing;
+
 use super::{BUSY, Key, Step, Work};
+use crate::journal::Entry;
 use crate::retry::Subject;
+use crate::truth::Truth;
 
 impl Work<'_> {
     /// A transition of ours is followed; while any runs, nothing is begun.
@@ -12,19 +16,13 @@ impl Work<'_> {
             .as_ref()
             .map(|journal| journal.entries.clone())
             .unwrap_or_default();
-        for entry in entries.iter().filter(|entry| entry.is_under_way()) {
-            if truth.coming_or_going.contains(&entry.module) {
+        for entry in &entries {
+            if entry.is_under_way() && truth.coming_or_going.contains(&entry.module) {
                 self.busy = true;
                 self.look_again(BUSY);
-            } else if truth
-                .standing(&entry.module, &entry.build_id)
-                .is_some_and(|standing| !standing.is_effective())
-            {
-                match self
-                    .snapshot
-                    .retries
-                    .waiting(&Subject::Follow(entry.pair.clone()), truth.now)
-                {
+            } else if is_followed(entry, truth) {
+                let follow = Subject::Follow(entry.pair.clone());
+                match self.snapshot.retries.waiting(&follow, truth.now) {
                     Some(waiting) => self.look_again(waiting.until.since(truth.now)),
                     None => self.propose(Step::Follow(Key::of(entry))),
                 }
@@ -35,5 +33,14 @@ impl Work<'_> {
             self.busy = true;
             self.look_again(BUSY);
         }
+    }
+}
+
+/// Whether the kernel is loading what we asked it to load, or disabling what we asked it to disable.
+fn is_followed(entry: &Entry, truth: &Truth) -> bool {
+    match truth.standing(&entry.module, &entry.build_id) {
+        None => false,
+        Some(standing) if entry.is_under_way() => !standing.is_effective(),
+        Some(Standing { enabled, transition }) => entry.is_going() && !enabled && transition,
     }
 }

@@ -37,6 +37,20 @@ pub mod reasons {
     pub const TIMED_OUT: &str = "TransitionTimedOut";
     /// The agent was interrupted during the load again and again.
     pub const INTERRUPTED: &str = "LoadInterrupted";
+    /// In effect; its predecessor could not be disabled yet.
+    pub const PREDECESSOR_REMAINS: &str = "PredecessorRemains";
+    /// The cumulative livepatch contains it.
+    pub const SUPERSEDED: &str = "Superseded";
+    /// Not in the kernel, as asked.
+    pub const ABSENT: &str = "Absent";
+    /// Being disabled, as asked.
+    pub const REMOVING: &str = "Removing";
+    /// A module that a plan needs has no known source.
+    pub const MODULE_UNKNOWN: &str = "ModuleUnknown";
+    /// The node crashed again and again after loads.
+    pub const CRASH_LOOP: &str = "CrashLoopSuspected";
+    /// A module is pinned until the next boot.
+    pub const REBOOT_REQUIRED: &str = "RebootRequired";
 }
 
 /// What is said of one grant.
@@ -44,44 +58,59 @@ pub mod reasons {
 pub(super) struct Verdict {
     result: GrantResult,
     failure: Failure,
+    gap_milliseconds: Option<u64>,
 }
 
 impl Verdict {
-    pub fn pending(reason: &str, message: &str) -> Self {
+    const fn new(result: GrantResult, failure: Failure) -> Self {
         Self {
-            result: GrantResult::Pending,
-            failure: Failure::new(reason, message),
+            result,
+            failure,
+            gap_milliseconds: None,
         }
+    }
+
+    pub fn pending(reason: &str, message: &str) -> Self {
+        Self::new(GrantResult::Pending, Failure::new(reason, message))
     }
 
     pub fn waits_for(failure: &Failure) -> Self {
-        Self {
-            result: GrantResult::Pending,
-            failure: failure.clone(),
-        }
+        Self::new(GrantResult::Pending, failure.clone())
     }
 
     pub fn failed(failure: &Failure) -> Self {
-        Self {
-            result: GrantResult::Failed,
-            failure: failure.clone(),
-        }
+        Self::new(GrantResult::Failed, failure.clone())
     }
 
     pub fn transitioning(reason: &str, message: &str, blockers: &[Blocker]) -> Self {
         let mut failure = Failure::new(reason, message);
         failure.blockers = blockers.to_vec();
-        Self {
-            result: GrantResult::Transitioning,
-            failure,
-        }
+        Self::new(GrantResult::Transitioning, failure)
     }
 
     pub fn loaded() -> Self {
-        Self {
-            result: GrantResult::Loaded,
-            failure: Failure::new(reasons::EFFECTIVE, ""),
-        }
+        Self::new(GrantResult::Loaded, Failure::new(reasons::EFFECTIVE, ""))
+    }
+
+    pub fn predecessor_remains(why: Option<&Failure>) -> Self {
+        let message = why.map_or("", |failure| &failure.message);
+        let mut failure = Failure::new(reasons::PREDECESSOR_REMAINS, message);
+        failure.blockers = why.map_or_else(Vec::new, |failure| failure.blockers.clone());
+        Self::new(GrantResult::Loaded, failure)
+    }
+
+    pub fn superseded() -> Self {
+        let message = "the cumulative livepatch in effect contains it";
+        Self::new(GrantResult::Superseded, Failure::new(reasons::SUPERSEDED, message))
+    }
+
+    pub fn absent() -> Self {
+        Self::new(GrantResult::Absent, Failure::new(reasons::ABSENT, ""))
+    }
+
+    pub fn with_gap(mut self, milliseconds: Option<u64>) -> Self {
+        self.gap_milliseconds = milliseconds;
+        self
     }
 
     pub fn of(self, grant: &Grant) -> GrantStatus {
@@ -93,6 +122,9 @@ impl Verdict {
             reason: self.failure.reason,
             message: bounded(&self.failure.message, MAX_ENTRY_MESSAGE),
             blockers: self.failure.blockers,
+            gap_milliseconds: self
+                .gap_milliseconds
+                .map(|milliseconds| i64::try_from(milliseconds).unwrap_or(i64::MAX)),
         }
     }
 }

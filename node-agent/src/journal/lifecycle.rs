@@ -1,11 +1,12 @@
-//! How entries change with boots, with time and with each other. No IO.
+//! How entries change with boots and with time. No IO.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use livepatch_kernel::{BootId, BootTime};
 
-use super::record::{Entry, Failure, Journal, MAX_ENTRIES, Pair, Phase};
+use super::boots::Ended;
+use super::record::{Entry, Failure, Journal, MAX_ENTRIES, Phase};
 
 /// Most entries of one set that are kept for kernels other than the running one.
 const FORMER_KERNELS: usize = 4;
@@ -15,62 +16,96 @@ pub const REBOOTED_DURING_LOAD: &str = "RebootedDuringLoad";
 /// Reason of an entry whose node rebooted before it had settled.
 pub const REBOOTED_ON_PROBATION: &str = "RebootedOnProbation";
 
+/// What an entry becomes when its boot has ended.
+enum Fate {
+    Becomes(Phase),
+    Quarantined(Failure),
+    Forgotten,
+    Stays,
+}
+
+fn during_load() -> Failure {
+    let message = "the node rebooted while this livepatch was being loaded; a new attempt lifts the quarantine";
+    Failure::new(REBOOTED_DURING_LOAD, message)
+}
+
+fn on_probation() -> Failure {
+    let message = "the node rebooted before this livepatch had been in effect for long enough; a new attempt lifts the quarantine";
+    Failure::new(REBOOTED_ON_PROBATION, message)
+}
+
 impl Journal {
-    /// Judges what an earlier boot left unfinished. Idempotent; says whether anything changed.
-    pub fn enter_boot(&mut self, boot: &BootId) -> bool {
-        let before = self.clone();
-        let mut quarantined: Vec<(String, String)> = Vec::new();
-        for entry in self.entries.iter_mut().filter(|entry| entry.boot != *boot) {
-            let failure = match &entry.phase {
-                Phase::Starting { .. } => Failure::new(
-                    REBOOTED_DURING_LOAD,
-                    "the node rebooted while this livepatch was being loaded; a new attempt lifts the quarantine",
-                ),
-                Phase::Applied { .. } => Failure::new(
-                    REBOOTED_ON_PROBATION,
-                    "the node rebooted before this livepatch had been in effect for long enough; a new attempt lifts the quarantine",
-                ),
-                Phase::NotRestored { .. } => {
+    /// Judges what an earlier boot left unfinished. Idempotent.
+    pub fn enter_boot(&mut self, boot: &BootId) {
+        let ended = self.boots.enter(boot);
+        let mut quarantined: Vec<(String, BootId)> = Vec::new();
+        self.entries.retain_mut(|entry| {
+            if entry.boot == *boot {
+                return true;
+            }
+            let cleanly = ended
+                .as_ref()
+                .is_some_and(|Ended { boot, cleanly }| *cleanly && entry.boot == *boot);
+            let fate = fate(entry, cleanly);
+            entry.absence = None;
+            entry.drift_restored = None;
+            match fate {
+                Fate::Stays => {}
+                Fate::Forgotten => return false,
+                Fate::Becomes(phase) => entry.phase = phase,
+                Fate::Quarantined(failure) => {
+                    quarantined.push((entry.pair.sha256.clone(), entry.boot.clone()));
+                    entry.phase = Phase::Quarantined { failure };
+                }
+            }
+            true
+        });
+        self.return_predecessors(quarantined);
+    }
+
+    /// What a quarantined one had taken the place of comes back; if that had not settled either and was in effect in the
+    /// boot that crashed, it is under the same suspicion.
+    fn return_predecessors(&mut self, mut quarantined: Vec<(String, BootId)>) {
+        while let Some((sha256, boot)) = quarantined.pop() {
+            for entry in &mut self.entries {
+                let Phase::Superseded { by, settled } = &entry.phase else {
+                    continue;
+                };
+                if *by != sha256 {
+                    continue;
+                }
+                if *settled || entry.boot != boot {
                     entry.phase = Phase::Settled;
-                    continue;
+                } else {
+                    quarantined.push((entry.pair.sha256.clone(), entry.boot.clone()));
+                    entry.phase = Phase::Quarantined {
+                        failure: on_probation(),
+                    };
                 }
-                Phase::Settled | Phase::Superseded { .. } | Phase::Failed { .. } | Phase::Quarantined { .. } => {
-                    continue;
-                }
-            };
-            quarantined.push((entry.set_uid.clone(), entry.pair.sha256.clone()));
-            entry.phase = Phase::Quarantined { failure };
-        }
-        for entry in &mut self.entries {
-            if let Phase::Superseded { by } = &entry.phase
-                && quarantined
-                    .iter()
-                    .any(|(set, sha256)| *set == entry.set_uid && sha256 == by)
-            {
-                entry.phase = Phase::Settled;
             }
         }
-        *self != before
     }
 
     /// Ends the probation of what has been in effect for `settle` in this boot, and forgets what it superseded.
-    pub fn settle(&mut self, boot: &BootId, now: BootTime, settle: Duration) -> bool {
-        let mut settled: Vec<(String, String)> = Vec::new();
+    pub fn settle(&mut self, boot: &BootId, now: BootTime, settle: Duration) {
+        let mut settled: Vec<String> = Vec::new();
         for entry in self.entries.iter_mut().filter(|entry| entry.boot == *boot) {
             if let Phase::Applied { at } = entry.phase
                 && now.since(at) >= settle
             {
                 entry.phase = Phase::Settled;
-                settled.push((entry.set_uid.clone(), entry.pair.sha256.clone()));
+                settled.push(entry.pair.sha256.clone());
             }
         }
-        self.entries.retain(|entry| match &entry.phase {
-            Phase::Superseded { by } => !settled
-                .iter()
-                .any(|(set, sha256)| *set == entry.set_uid && sha256 == by),
-            _ => true,
-        });
-        !settled.is_empty()
+        while let Some(sha256) = settled.pop() {
+            self.entries.retain(|entry| match &entry.phase {
+                Phase::Superseded { by, .. } if *by == sha256 => {
+                    settled.push(entry.pair.sha256.clone());
+                    false
+                }
+                _ => true,
+            });
+        }
     }
 
     /// Time until the next probation ends.
@@ -85,36 +120,15 @@ impl Journal {
             .min()
     }
 
-    /// Notes that an entry is in effect. Others of its set that are no longer `loaded` were superseded by it.
-    pub fn applied(
-        &mut self,
-        set_uid: &str,
-        pair: &Pair,
-        boot: &BootId,
-        now: BootTime,
-        loaded: impl Fn(&Entry) -> bool,
-    ) {
-        for other in &mut self.entries {
-            if other.set_uid == set_uid && other.pair != *pair && other.is_in_effect() && !loaded(other) {
-                other.phase = Phase::Superseded {
-                    by: pair.sha256.clone(),
-                };
-            }
-        }
-        if let Some(entry) = self.entry_mut(set_uid, pair) {
-            entry.phase = Phase::Applied { at: now };
-            entry.boot = boot.clone();
-        }
-    }
-
     /// Drops the entries that matter least until the journal is within its bounds; never one that is or may be loaded on
     /// this kernel, or that keeps a pair from being loaded on it.
     pub fn prune(&mut self, kernel_build_id: &str) {
         self.prune_other_kernels(kernel_build_id);
         let expendable = |entry: &Entry| match entry.phase {
-            Phase::Failed { .. } => Some(0),
-            Phase::Superseded { .. } => Some(1),
-            Phase::NotRestored { .. } => Some(2),
+            Phase::Removed => Some(0),
+            Phase::Failed { .. } => Some(1),
+            Phase::Superseded { .. } => Some(2),
+            Phase::NotRestored { .. } => Some(3),
             _ => None,
         };
         while self.entries.len() > MAX_ENTRIES {
@@ -151,8 +165,43 @@ impl Journal {
     /// Whether a module file may still be needed.
     pub fn needs(&self, sha256: &str) -> bool {
         self.entries.iter().any(|entry| {
-            entry.pair.sha256 == sha256 && !matches!(entry.phase, Phase::Failed { .. } | Phase::Quarantined { .. })
+            entry.pair.sha256 == sha256
+                && !matches!(
+                    entry.phase,
+                    Phase::Failed { .. } | Phase::Quarantined { .. } | Phase::Removing | Phase::Removed
+                )
         })
+    }
+}
+
+/// What an entry of a boot that has ended becomes.
+fn fate(entry: &Entry, cleanly: bool) -> Fate {
+    match &entry.phase {
+        Phase::Starting { again: true } | Phase::Applied { .. } if cleanly => Fate::Becomes(Phase::Settled),
+        Phase::Starting { again: false } if cleanly => Fate::Forgotten,
+        Phase::Starting { .. } => Fate::Quarantined(during_load()),
+        Phase::Applied { .. } => Fate::Quarantined(on_probation()),
+        Phase::Clearing => Fate::Forgotten,
+        Phase::Displaced => {
+            let settled = entry.absence.as_ref().is_none_or(|absence| absence.settled);
+            if cleanly || settled {
+                Fate::Becomes(Phase::Settled)
+            } else {
+                Fate::Quarantined(on_probation())
+            }
+        }
+        Phase::Retiring { by, settled } => Fate::Becomes(Phase::Superseded {
+            by: by.clone(),
+            settled: *settled,
+        }),
+        Phase::NotRestored { .. } => Fate::Becomes(Phase::Settled),
+        Phase::Removing => Fate::Becomes(Phase::Removed),
+        Phase::Settled
+        | Phase::Superseded { .. }
+        | Phase::Contained { .. }
+        | Phase::Removed
+        | Phase::Failed { .. }
+        | Phase::Quarantined { .. } => Fate::Stays,
     }
 }
 
@@ -226,15 +275,23 @@ mod tests {
         journal.put(entry(
             "b",
             1,
-            1,
+            2,
             Phase::Applied {
                 at: BootTime::default(),
             },
         ));
-        journal.put(entry("b", 1, 0, Phase::Superseded { by: "1".to_owned() }));
-        assert!(!journal.enter_boot(&BootId("one".to_owned())));
-        assert!(journal.enter_boot(&BootId("two".to_owned())));
-        assert!(!journal.enter_boot(&BootId("two".to_owned())));
+        journal.put(entry(
+            "b",
+            1,
+            0,
+            Phase::Superseded {
+                by: "2".to_owned(),
+                settled: true,
+            },
+        ));
+        for boot in ["one", "two", "two"] {
+            journal.enter_boot(&BootId(boot.to_owned()));
+        }
         assert!(matches!(journal.entries[0].phase, Phase::Quarantined { .. }));
         assert!(matches!(journal.entries[1].phase, Phase::Quarantined { .. }));
         assert_eq!(journal.entries[2].phase, Phase::Settled);

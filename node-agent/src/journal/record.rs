@@ -2,10 +2,14 @@
 
 use livepatch_crds::bounded::{MAX_ENTRY_MESSAGE, bounded};
 use livepatch_crds::node::{Blocker, Grant, ModuleReference, SetReference};
+use livepatch_crds::policy::{GrantPolicy, TimeoutPolicy};
 use livepatch_crds::set::LivepatchType;
-use livepatch_kernel::operation::Roster;
+use livepatch_kernel::operation::{OnTimeout, Roster};
 use livepatch_kernel::{BootId, BootTime};
+use livepatch_planner::node::Mode;
 use serde::{Deserialize, Serialize};
+
+use super::boots::Boots;
 
 /// Version of the file's schema that this program writes and reads.
 pub const SCHEMA: u32 = 1;
@@ -23,6 +27,9 @@ pub struct Journal {
     /// server is away.
     #[serde(default)]
     pub hold: String,
+    /// What is remembered of boots.
+    #[serde(default)]
+    pub boots: Boots,
     /// One entry per set and pair, in the order of their first loads.
     #[serde(default)]
     pub entries: Vec<Entry>,
@@ -33,6 +40,7 @@ impl Default for Journal {
         Self {
             schema: SCHEMA,
             hold: String::new(),
+            boots: Boots::default(),
             entries: Vec::new(),
         }
     }
@@ -95,17 +103,59 @@ pub struct Entry {
     /// What was enabled before the load: a cancelled load is compared with it.
     #[serde(default)]
     pub roster: Roster,
+    /// What the node may do on its own.
+    #[serde(default)]
+    pub policy: GrantPolicy,
+    /// The plan that this entry is the target of, as it was when it was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Intent>,
+    /// Set while it is out of effect and to be brought back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absence: Option<Absence>,
+    /// How long it was out of effect the last time, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap_milliseconds: Option<u64>,
+    /// When it was last brought back after somebody disabled it, in the boot `boot`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift_restored: Option<BootTime>,
     /// How far it came.
     pub phase: Phase,
+}
+
+/// What was meant when something was begun: for whoever reads the journal afterwards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Intent {
+    /// How.
+    pub mode: Mode,
+    /// Why this way.
+    pub because: Vec<String>,
+    /// SHA-256 of what is brought back afterwards.
+    pub restores: Vec<String>,
+}
+
+/// A livepatch that is out of effect for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Absence {
+    /// Since when, at the latest.
+    pub since: BootTime,
+    /// Whether its probation was over before.
+    pub settled: bool,
+    /// SHA-256 of the module for or by whose load; empty if there is none any more.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub by: String,
 }
 
 /// How far an entry came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "camelCase")]
 pub enum Phase {
+    /// A plan to load it is begun: what is in its way is being disabled. The kernel was not asked to load it.
+    Clearing,
     /// Written before the load: the kernel may or may not have been asked.
     Starting {
-        /// Whether it was settled in an earlier boot, so that this load is a return to it.
+        /// Whether it was in effect before, so that this load is a return to it.
         again: bool,
     },
     /// In effect, on probation.
@@ -115,11 +165,36 @@ pub enum Phase {
     },
     /// In effect for long enough; comes back after a reboot without being asked for.
     Settled,
-    /// Was in effect until a newer one of the same set replaced it. Comes back if that one is quarantined on probation.
+    /// Out of effect by or for the load of another one, and to be brought back.
+    Displaced,
+    /// Its successor is in effect; it is still loaded and to be disabled.
+    Retiring {
+        /// SHA-256 of the successor.
+        by: String,
+        /// Whether its probation was over.
+        #[serde(default = "yes")]
+        settled: bool,
+    },
+    /// Was in effect until a newer one took its place. Comes back if that one is quarantined on probation.
     Superseded {
         /// SHA-256 of the newer module.
         by: String,
+        /// Whether its probation was over.
+        #[serde(default = "yes")]
+        settled: bool,
     },
+    /// The cumulative livepatch contains it. Comes back when one takes effect that does not.
+    Contained {
+        /// SHA-256 of the cumulative module.
+        by: String,
+        /// Whether its probation was over.
+        #[serde(default = "yes")]
+        settled: bool,
+    },
+    /// Being disabled because its absence was granted.
+    Removing,
+    /// Gone because its absence was granted; kept until its module is gone too.
+    Removed,
     /// Was settled in an earlier boot and could not be brought back in this one. Tried again after the next reboot.
     NotRestored {
         /// Why.
@@ -136,6 +211,10 @@ pub enum Phase {
         /// Why.
         failure: Failure,
     },
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// Why something failed, as the status tells it.
@@ -183,7 +262,27 @@ impl Entry {
             deadline: now + std::time::Duration::from_secs(timeout_seconds.into()),
             starts: 1,
             roster: Roster::default(),
+            policy: grant.policy.clone(),
+            plan: None,
+            absence: None,
+            gap_milliseconds: None,
+            drift_restored: None,
             phase: Phase::Starting { again: false },
+        }
+    }
+
+    /// Another module of the same set, as a grant names it, only to be brought to the node.
+    pub fn of_module(like: &Self, module: &ModuleReference) -> Self {
+        Self {
+            pair: Pair {
+                kernel_build_id: module.kernel_build_id.clone(),
+                sha256: module.sha256.clone(),
+            },
+            module: module.name.clone(),
+            build_id: module.build_id.clone(),
+            repository: module.repository.clone(),
+            digest: module.digest.clone(),
+            ..like.clone()
         }
     }
 
@@ -246,12 +345,47 @@ impl Entry {
     pub const fn is_in_effect(&self) -> bool {
         matches!(self.phase, Phase::Applied { .. } | Phase::Settled)
     }
+
+    /// Whether the kernel was, or may have been, asked to disable it.
+    pub const fn is_going(&self) -> bool {
+        matches!(self.phase, Phase::Displaced | Phase::Retiring { .. } | Phase::Removing)
+    }
+
+    /// Begins now, with the time it was given.
+    pub fn postpone(&mut self, now: BootTime) {
+        let span = self.deadline.since(self.started);
+        self.started = now;
+        self.deadline = now + span;
+        if let Some(absence) = &mut self.absence
+            && self.phase == Phase::Displaced
+        {
+            absence.since = now;
+        }
+    }
+
+    /// Whether its probation is over in this boot.
+    pub fn has_settled(&self) -> bool {
+        self.phase == Phase::Settled
+    }
+
+    /// What follows when a transition is not over at its deadline.
+    pub const fn on_timeout(&self) -> OnTimeout {
+        match self.policy.timeout_policy {
+            TimeoutPolicy::Wait if !matches!(self.phase, Phase::Starting { again: true }) => OnTimeout::Wait,
+            TimeoutPolicy::Wait | TimeoutPolicy::Revert => OnTimeout::Revert,
+        }
+    }
 }
 
 impl Journal {
     /// The entry for the pair of a grant and its set.
     pub fn entry_for(&self, grant: &Grant) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.is_for(grant))
+    }
+
+    /// The same, to change it.
+    pub fn entry_for_mut(&mut self, grant: &Grant) -> Option<&mut Entry> {
+        self.entries.iter_mut().find(|entry| entry.is_for(grant))
     }
 
     /// The entry of a set for a pair.
@@ -268,11 +402,17 @@ impl Journal {
             .find(|entry| entry.set_uid == set_uid && entry.pair == *pair)
     }
 
-    /// Puts an entry in the place of the one for the same set and pair, or at the end.
+    /// Puts an entry in the place of the one for the same set and pair, or after the last one of its set, or at the end:
+    /// the order of sets is the order in which they are brought back.
     pub fn put(&mut self, entry: Entry) {
-        match self.entry_mut(&entry.set_uid, &entry.pair) {
-            Some(old) => *old = entry,
-            None => self.entries.push(entry),
+        if let Some(old) = self.entry_mut(&entry.set_uid, &entry.pair) {
+            *old = entry;
+            return;
         }
+        let last = self.entries.iter().rposition(|other| {
+            other.set_uid == entry.set_uid && other.pair.kernel_build_id == entry.pair.kernel_build_id
+        });
+        let place = last.map_or(self.entries.len(), |last| last + 1);
+        self.entries.insert(place, entry);
     }
 }

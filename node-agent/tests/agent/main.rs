@@ -5,10 +5,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+mod atomic;
+mod crash_loops;
 mod crashes;
+mod exchange;
 mod grants;
 mod mortal;
 mod properties;
 mod reboots;
 mod refusals;
+mod removal;
 mod world;

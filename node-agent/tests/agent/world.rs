@@ -20,6 +20,7 @@ use livepatch_agent::watch::Desired;
 use livepatch_agent::{Agent, Parts, Settings, Times};
 use livepatch_artifact::{PullError, Repository};
 use livepatch_crds::node::{DesiredState, Grant, GrantStatus, ModuleReference, SetReference};
+use livepatch_crds::policy::GrantPolicy;
 use livepatch_crds::{LivepatchType, NodeLivepatch, NodeLivepatchSpec, NodeLivepatchStatus};
 use livepatch_kernel::{BootId, FakeKernel, FakeModule, Kernel};
 use livepatch_module::{Architecture, Format, Function, InspectError, Inspection, Object, Replace, ReplaceValue};
@@ -209,6 +210,11 @@ impl World {
                 .collect(),
             callbacks: Vec::new(),
         }];
+        let states = module.states.iter().map(|(id, version)| livepatch_module::State {
+            id: *id,
+            version: *version,
+        });
+        let states = states.collect();
         let bytes = self.kernel.image(module).to_vec();
         let sha256 = sha256_of(&bytes);
         let inspection = Inspection {
@@ -225,7 +231,7 @@ impl World {
                 evidence: "made up".to_owned(),
             },
             objects,
-            states: Vec::new(),
+            states,
             shadow_variables: false,
             depends: Vec::new(),
             signature: None,
@@ -264,9 +270,42 @@ impl World {
                 kernel_build_id: self.kernel_build_id(),
             },
             transition_timeout_seconds: 60,
-            start: 1,
-            failed: None,
+            previous: None,
+            policy: GrantPolicy::default(),
         }
+    }
+
+    /// The same livepatch, described differently.
+    pub fn describe(&self, grant: &Grant, change: impl FnOnce(&mut Inspection)) {
+        let mut modules = self.shelf.modules.lock().unwrap();
+        change(&mut modules.get_mut(&grant.module.digest).unwrap().inspection);
+    }
+
+    /// Passes until nothing is done for a minute of them.
+    pub async fn rest(&self, agent: &mut Agent, passes: usize) {
+        for _ in 0..passes {
+            self.pass(agent).await;
+        }
+    }
+
+    /// What the status says of a set's grant.
+    pub fn told(&self, set: &str) -> GrantStatus {
+        self.status()
+            .livepatches
+            .into_iter()
+            .find(|told| told.set == set)
+            .unwrap()
+    }
+
+    /// The condition Degraded, as reason and message.
+    pub fn degraded(&self) -> (String, String) {
+        let status = self.status();
+        let degraded = status
+            .conditions
+            .into_iter()
+            .find(|condition| condition.type_ == "Degraded")
+            .unwrap();
+        (degraded.reason, degraded.message)
     }
 
     pub fn kernel_build_id(&self) -> String {

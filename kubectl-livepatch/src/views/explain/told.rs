@@ -211,6 +211,8 @@ fn outcome_told(of: &GrantStatus) -> (Tone, String) {
         GrantResult::Loaded => (Tone::Good, "loaded, enabled and in effect".to_owned()),
         GrantResult::Transitioning => (Tone::Busy, format!("the kernel is switching its tasks over ({why})")),
         GrantResult::Pending => (Tone::Wait, format!("not started: {why}")),
+        GrantResult::Superseded => (Tone::Good, "in effect as a part of the cumulative livepatch".to_owned()),
+        GrantResult::Absent => (Tone::Good, "not in the kernel, as asked".to_owned()),
         GrantResult::Failed => (Tone::Bad, format!("failed: {why}")),
     }
 }
