@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use livepatch_artifact::PushTarget;
 
+use crate::registry::RegistryOptions;
 use crate::verbs::{AbortOptions, ExcludeOptions, PauseOptions, PromoteOptions, ResumeOptions, RetryOptions};
+use crate::views::cves::CvesOptions;
 use crate::views::diff::DiffOptions;
 use crate::views::explain::ExplainOptions;
 use crate::views::get::GetOptions;
 use crate::views::history::HistoryOptions;
 use crate::views::list::ListOptions;
+use crate::views::owners::OwnersOptions;
 use crate::views::status::StatusOptions;
 
 /// Kernel livepatches on Kubernetes nodes.
@@ -35,6 +38,8 @@ pub enum Command {
     History(HistoryOptions),
     Diff(DiffOptions),
     Explain(ExplainOptions),
+    Owners(OwnersOptions),
+    Cves(CvesOptions),
     Promote(PromoteOptions),
     Pause(PauseOptions),
     Abort(AbortOptions),
@@ -121,10 +126,6 @@ Exit codes:
 #[derive(Debug, Args)]
 #[command(about = "Check livepatch modules and push them to a registry as one artefact", long_about = PUSH_ABOUT, after_help = PUSH_EXAMPLES)]
 pub struct PushOptions {
-    /// Talk plain HTTP to the registry
-    #[arg(long)]
-    pub plain_http: bool,
-
     /// GNU build id of the vmlinux that a module is for, in hex. With several FILEs say for which kernel release
     #[arg(long, value_name = "[RELEASE=]ID")]
     pub kernel_build_id: Vec<String>,
@@ -137,12 +138,8 @@ pub struct PushOptions {
     #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = cve)]
     pub cve: Vec<String>,
 
-    #[arg(
-        long,
-        value_name = "FOLDER",
-        help = "Folder with config.json and ca.crt [default: $DOCKER_CONFIG or ~/.docker]"
-    )]
-    pub registry_config: Option<PathBuf>,
+    #[command(flatten)]
+    pub registry: RegistryOptions,
 
     /// What to print: the reference, everything about the artefact, or a LivepatchSet
     #[arg(long, short, value_enum, default_value_t = Output::Text)]

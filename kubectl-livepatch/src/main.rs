@@ -11,6 +11,7 @@ mod nodes;
 mod options;
 mod output;
 mod push;
+mod registry;
 mod seen;
 mod text;
 mod verbs;
@@ -34,6 +35,8 @@ fn main() -> ExitCode {
         Command::History(options) => views::history::run(&options),
         Command::Diff(options) => views::diff::run(&options),
         Command::Explain(options) => views::explain::run(&options),
+        Command::Owners(options) => views::owners::run(&options),
+        Command::Cves(options) => views::cves::run(&options),
         Command::Promote(options) => verbs::run(&options.write, |family| verbs::promote(family, &options)),
         Command::Pause(options) => verbs::run(&options.write, verbs::pause),
         Command::Abort(options) => verbs::run(&options.write, verbs::abort),

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
+use livepatch_artifact::ConfigError;
 use livepatch_crds::GROUP;
 use serde::Serialize;
 use serde_json::Value;
@@ -24,6 +25,8 @@ pub enum Failure {
     Refused { source: Refusal },
     #[error(transparent)]
     Revision { source: NoSuchRevision },
+    #[error("registry configuration cannot be used")]
+    Registry { source: ConfigError },
     #[error("cannot start")]
     Start { source: io::Error },
     #[error("the answer cannot be printed")]
@@ -35,7 +38,11 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Refused { .. } => 3,
-            Self::Cluster { .. } | Self::Revision { .. } | Self::Start { .. } | Self::Unprintable { .. } => 1,
+            Self::Cluster { .. }
+            | Self::Registry { .. }
+            | Self::Revision { .. }
+            | Self::Start { .. }
+            | Self::Unprintable { .. } => 1,
         }
     }
 }
@@ -43,6 +50,12 @@ impl Failure {
 impl From<ClusterError> for Failure {
     fn from(source: ClusterError) -> Self {
         Self::Cluster { source }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(source: ConfigError) -> Self {
+        Self::Registry { source }
     }
 }
 

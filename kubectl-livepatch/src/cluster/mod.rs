@@ -98,6 +98,11 @@ impl Cluster {
         allowed(answer(&format!("Node {name}"), nodes.get_opt(name.as_str())).await).map(Option::flatten)
     }
 
+    /// The nodes of the cluster: what `gist` makes of each.
+    pub async fn all_nodes<G>(&self, gist: impl Fn(Node) -> Option<G>) -> Result<Vec<G>, ClusterError> {
+        self.paged("Nodes", &ListParams::default(), gist).await
+    }
+
     /// The pods on a node by their UIDs, as `namespace/name`, as far as they may be read.
     pub async fn pods_on(&self, node: &NodeName) -> Result<BTreeMap<String, String>, ClusterError> {
         let pods: Api<Pod> = Api::all(self.client.clone());

@@ -4,9 +4,7 @@ mod inputs;
 mod kernel;
 mod output;
 
-use std::env;
 use std::error::Error;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use livepatch_artifact::{Assembled, ConfigError, InvalidBundle, PushError, PushStep, Reference, RegistryConfig};
@@ -77,7 +75,7 @@ fn execute(options: &PushOptions) -> Result<String, Failure> {
     let files = inputs.iter().map(|input| input.module.clone()).collect();
     let artefact = Assembled::new(files, &options.cve).map_err(|source| Failure::Bundle { source })?;
 
-    let config = registry_config(options)?;
+    let config = options.registry.config().map_err(|source| Failure::Config { source })?;
     tell(format!("pushing to {}", options.target));
     let reference = push(options, &config, &artefact, &mut |step| tell(progress(step)))?;
     output::render(options.output, options.target.tag.as_deref(), &reference, &artefact)
@@ -99,23 +97,6 @@ fn push(
     runtime
         .block_on(livepatch_artifact::push(config, &options.target, artefact, progress))
         .map_err(|source| Failure::Push { source })
-}
-
-fn registry_config(options: &PushOptions) -> Result<RegistryConfig, Failure> {
-    let folder = options.registry_config.clone().or_else(docker_folder);
-    let mut config = match &folder {
-        Some(folder) => RegistryConfig::load(folder).map_err(|source| Failure::Config { source })?,
-        None => RegistryConfig::default(),
-    };
-    config.plain_http = options.plain_http;
-    Ok(config)
-}
-
-/// Where docker keeps its configuration.
-fn docker_folder() -> Option<PathBuf> {
-    env::var_os("DOCKER_CONFIG")
-        .map(PathBuf::from)
-        .or_else(|| Some(env::home_dir()?.join(".docker")))
 }
 
 fn progress(step: PushStep<'_>) -> String {

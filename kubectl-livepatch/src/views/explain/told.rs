@@ -329,3 +329,6 @@ fn loaded(status: &NodeLivepatchStatus) -> Table {
     }
     table
 }
+
+#[cfg(test)]
+mod tests;
