@@ -18,6 +18,7 @@ pub mod revision;
 pub mod rollout;
 pub mod selector;
 pub mod set;
+pub mod tolerance;
 
 pub use concurrency::IntOrPercent;
 pub use node::{NodeLivepatch, NodeLivepatchSpec, NodeLivepatchStatus};

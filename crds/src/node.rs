@@ -103,6 +103,13 @@ pub struct Grant {
     /// Time for the transition. Seconds.
     #[schemars(range(min = 30, max = 86400))]
     pub transition_timeout_seconds: i32,
+    /// The start of the rollout for which it was given: status.start of the LivepatchRollout at that time.
+    #[serde(default)]
+    pub start: i64,
+    /// Why the operator counts this grant as failed, whatever the node looks like later: a reason code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub failed: Option<String>,
 }
 
 /// A LivepatchSet, told apart from another one of the same name.

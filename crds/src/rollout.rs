@@ -120,6 +120,10 @@ pub struct LivepatchRolloutStatus {
     /// The generation of the spec this status speaks of.
     #[serde(default)]
     pub observed_generation: i64,
+    /// Counts the starts of the set's rollouts; this one's latest. A set that returns to a former revision starts its
+    /// rollout anew, and the waves below belong to this start.
+    #[serde(default)]
+    pub start: i64,
     /// Nodes by state.
     #[serde(default)]
     pub counts: Counts,
@@ -144,6 +148,12 @@ pub struct LivepatchRolloutStatus {
     #[serde(default)]
     #[schemars(length(max = 10))]
     pub failures: Vec<Failure>,
+    /// How many failed in the present attempt, listed or not.
+    #[serde(default)]
+    pub failed: FailureTally,
+    /// When a node last settled or failed, a wave went on or a person said something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_progress_time: Option<Time>,
     /// Accepted, Ready, Reconciling, Stalled, Complete, Degraded.
     #[serde(default)]
     #[schemars(length(max = 8))]
@@ -225,4 +235,18 @@ pub struct Failure {
     /// What happened, with errno and text where the kernel gave one.
     #[schemars(length(max = 256))]
     pub message: String,
+}
+
+/// How many nodes failed in an attempt, by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FailureTally {
+    /// The attempt.
+    pub attempt: i32,
+    /// The livepatch was not loaded, or did not stay; the node runs on.
+    pub refused: i32,
+    /// The transition did not finish in its time.
+    pub stalled: i32,
+    /// The node crashed, rebooted, warned or was heard of no more.
+    pub lost: i32,
 }

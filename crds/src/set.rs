@@ -3,6 +3,7 @@
 use crate::concurrency::IntOrPercent;
 use crate::policy::{Drift, ForeignPolicy, GrantPolicy, OffBandPolicy, RemovalPolicy, SupersededSet, TimeoutPolicy};
 use crate::selector::NodeSelector;
+use crate::tolerance::Tolerance;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -151,6 +152,17 @@ pub struct RolloutStrategy {
     /// Most nodes in flight at once over all waves: an integer, or a percentage of the selected nodes, rounded up.
     #[serde(default = "default_max_concurrent")]
     pub max_concurrent: IntOrPercent,
+    /// So many nodes may crash, be lost or refuse the load before the rollout halts: an integer, or a percentage of the
+    /// selected nodes, rounded down. Counted over all waves, from the start or the last retry.
+    #[serde(default = "default_max_failed")]
+    pub max_failed: Tolerance,
+    /// On so many nodes the transition may stall before the rollout halts: as maxFailed, and counted apart.
+    #[serde(default = "default_max_stalled")]
+    pub max_stalled: Tolerance,
+    /// A rollout that has to move and did not for that long is told as Stalled; it goes on as soon as it can. Seconds.
+    #[serde(default = "default_progress_deadline_seconds")]
+    #[schemars(range(min = 60, max = 2_592_000))]
+    pub progress_deadline_seconds: i32,
     /// A node holds its slot until it was healthy for that long after the livepatch took effect. Seconds.
     #[serde(default = "default_min_ready_seconds")]
     #[schemars(range(min = 0, max = 86400))]
@@ -162,6 +174,9 @@ impl Default for RolloutStrategy {
         Self {
             waves: Vec::new(),
             max_concurrent: default_max_concurrent(),
+            max_failed: default_max_failed(),
+            max_stalled: default_max_stalled(),
+            progress_deadline_seconds: default_progress_deadline_seconds(),
             min_ready_seconds: default_min_ready_seconds(),
         }
     }
@@ -239,6 +254,18 @@ fn default_max_concurrent() -> IntOrPercent {
     IntOrPercent::Percent("10%".to_owned())
 }
 
+fn default_max_failed() -> Tolerance {
+    Tolerance::Int(0)
+}
+
+fn default_max_stalled() -> Tolerance {
+    Tolerance::Percent("5%".to_owned())
+}
+
+fn default_progress_deadline_seconds() -> i32 {
+    7200
+}
+
 fn default_min_ready_seconds() -> i32 {
     60
 }
@@ -270,6 +297,9 @@ pub struct LivepatchSetStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub rollout: Option<String>,
+    /// The rollout that was started last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Start>,
     /// The wave that is being served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
@@ -286,6 +316,17 @@ pub struct LivepatchSetStatus {
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// The latest start of a set's rollouts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Start {
+    /// Name of the rollout.
+    #[schemars(length(max = 63))]
+    pub rollout: String,
+    /// Counts the starts.
+    pub number: i64,
 }
 
 /// Nodes by state. The states partition `selected`.

@@ -270,6 +270,8 @@ impl World {
                 kernel_build_id: self.kernel_build_id(),
             },
             transition_timeout_seconds: 60,
+            start: 1,
+            failed: None,
             previous: None,
             policy: GrantPolicy::default(),
         }

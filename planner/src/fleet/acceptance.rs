@@ -1,9 +1,9 @@
 //! Whether a set may be given new grants at all.
 
 use super::reasons;
-use super::snapshot::{BundleView, SetView};
-use super::standing::set_grant;
-use super::waves::Selected;
+use super::snapshot::{BundleView, SetView, Snapshot};
+use super::standing::{is_leaving, set_grant};
+use super::waves::{Selected, select};
 use livepatch_crds::LivepatchType;
 
 /// Whether a set may be given new grants.
@@ -32,12 +32,34 @@ impl Acceptance {
     }
 }
 
-/// A set with the nodes it selects.
-pub type Chosen<'a> = (&'a SetView, Selected<'a>);
+/// A set with its nodes.
+pub struct Chosen<'a> {
+    /// The set.
+    pub set: &'a SetView,
+    /// The nodes it selects.
+    pub selected: Selected<'a>,
+    /// Nodes that it selects no longer and that have a grant of it which has not ended.
+    pub leaving: Selected<'a>,
+}
+
+impl<'a> Chosen<'a> {
+    /// The nodes of `set`.
+    pub fn of(set: &'a SetView, snapshot: &'a Snapshot) -> Self {
+        let selected = select(&set.spec.node_selector, &snapshot.nodes).unwrap_or_default();
+        let leaving = snapshot.nodes.iter().filter(|(name, node)| {
+            !selected.contains_key(name.as_str()) && is_leaving(node, &set.uid, &snapshot.leave)
+        });
+        Self {
+            set,
+            leaving: leaving.map(|(name, node)| (name.as_str(), node)).collect(),
+            selected,
+        }
+    }
+}
 
 /// Judges the set at `index` of all sets and their nodes.
 pub fn acceptance(index: usize, all: &[Chosen<'_>]) -> Acceptance {
-    let Some((set, _)) = all.get(index) else {
+    let Some(Chosen { set, .. }) = all.get(index) else {
         return Acceptance::refused(reasons::DELETING, String::new());
     };
     if set.deleting {
@@ -75,15 +97,15 @@ pub fn acceptance(index: usize, all: &[Chosen<'_>]) -> Acceptance {
 /// A node has one Cumulative set. Who has a grant there is the incumbent, else the older set; the other gets no new
 /// grants, and both are named.
 fn rival(index: usize, all: &[Chosen<'_>]) -> Option<Acceptance> {
-    let (set, selected) = all.get(index)?;
+    let Chosen { set, selected, .. } = all.get(index)?;
     if set.spec.livepatch_type != LivepatchType::Cumulative {
         return None;
     }
     all.iter()
-        .filter(|(other, _)| {
+        .filter(|Chosen { set: other, .. }| {
             other.uid != set.uid && !other.deleting && other.spec.livepatch_type == LivepatchType::Cumulative
         })
-        .find_map(|(other, others)| {
+        .find_map(|Chosen { set: other, selected: others, .. }| {
             let contested = selected.iter().find(|(name, node)| {
                 let (mine, theirs) = (
                     set_grant(node, &set.uid).is_some(),

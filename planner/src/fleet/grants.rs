@@ -1,7 +1,8 @@
 //! Which nodes are granted next.
 
+use super::course::Course;
 use super::progress::Progress;
-use super::snapshot::{ModuleView, NodeView, RolloutView, SetView};
+use super::snapshot::{Leave, ModuleView, NodeView, RolloutView, SetView};
 use super::standing::{Coverage, Standing, coverage, is_effective, is_unresolved, report, set_grant};
 use super::waves::place;
 use livepatch_crds::node::{DesiredState, Grant, ModuleReference, SetReference};
@@ -21,42 +22,40 @@ pub struct Chosen {
 /// The nodes of one rollout to be granted now, within every budget.
 ///
 /// Budgets count grants, not what nodes report: a node holds its slot from the grant until it settles or fails.
-pub fn choose(
-    set: &SetView,
-    rollout: &RolloutView,
-    nodes: &BTreeMap<&str, (usize, &NodeView, Standing)>,
-    progress: &Progress,
-    epoch: &str,
-) -> Vec<Chosen> {
-    if progress.halted || rollout.control.state != ControlState::Run {
+pub fn choose(course: &Course<'_>, cap: &mut Cap) -> Vec<Chosen> {
+    let Some((rollout, epoch)) = course.may_grant() else {
+        return Vec::new();
+    };
+    if course.progress.halted || rollout.control.state != ControlState::Run {
         return Vec::new();
     }
-    let renewed = nodes.iter().filter_map(|(name, (_, node, standing))| {
-        let grant = renewed(set, rollout, node, standing, epoch)?;
+    let renewed = course.nodes.iter().filter_map(|(name, (_, node, standing))| {
+        let grant = renewed(course, rollout, name, node, standing, epoch)?;
         Some(Chosen {
             node: (*name).to_owned(),
             grant,
         })
     });
-    let mut budget = Budget::new(set, rollout, nodes, progress);
-    let mut candidates: Vec<_> = nodes
+    let mut budget = Budget::new(course);
+    let mut candidates: Vec<_> = course
+        .nodes
         .iter()
-        .filter(|(_, (_, _, standing))| *standing == Standing::Pending)
+        .filter(|(_, (wave, _, standing))| *standing == Standing::Pending && *wave <= budget.open_through)
         .filter_map(|(name, (wave, node, _))| {
             let object = report(node)?;
-            let Coverage::Covered(module) = coverage(&set.bundle, &object.status.kernel) else {
+            let Coverage::Covered(module) = coverage(&course.set.bundle, &object.status.kernel) else {
                 return None;
             };
             Some((*name, *wave, *node, module))
         })
         .collect();
-    candidates.sort_by_key(|(_, wave, node, _)| (*wave, place(&set.uid, &node.uid)));
+    candidates.sort_by_cached_key(|(_, wave, node, _)| (*wave, place(&course.set.uid, &node.uid)));
     candidates
         .into_iter()
-        .filter(|(_, wave, node, _)| budget.take(*wave, node))
+        .filter(|(_, wave, node, _)| budget.take(*wave, node, cap))
         .map(|(name, wave, node, module)| Chosen {
             node: name.to_owned(),
-            grant: grant(set, rollout, wave, node, module, epoch),
+            grant: grant(course, rollout, wave, node, module, epoch),
         })
         .chain(renewed)
         .collect()
@@ -64,8 +63,16 @@ pub fn choose(
 
 /// A grant that came to no end under a former leader, given again by this one: no agent begins with a grant of a former
 /// epoch. The slot and the attempt stay the same.
-fn renewed(set: &SetView, rollout: &RolloutView, node: &NodeView, standing: &Standing, epoch: &str) -> Option<Grant> {
-    let grant = set_grant(node, &set.uid).filter(|grant| grant.rollout == rollout.name && grant.epoch != epoch)?;
+fn renewed(
+    course: &Course<'_>,
+    rollout: &RolloutView,
+    name: &str,
+    node: &NodeView,
+    standing: &Standing,
+    epoch: &str,
+) -> Option<Grant> {
+    let grant = set_grant(node, &course.set.uid)
+        .filter(|grant| grant.rollout == rollout.name && grant.epoch != epoch && !course.leaving.contains_key(name))?;
     let open = *standing == Standing::InFlight && report(node).is_none_or(|object| is_unresolved(object, grant));
     open.then(|| Grant {
         epoch: epoch.to_owned(),
@@ -73,15 +80,57 @@ fn renewed(set: &SetView, rollout: &RolloutView, node: &NodeView, standing: &Sta
     })
 }
 
-/// What may still be granted.
+/// What may still be granted over all sets.
+pub struct Cap {
+    limit: usize,
+    left: usize,
+}
+
+impl Cap {
+    /// What `limit` leaves after all slots that are held.
+    pub fn new(limit: Option<usize>, courses: &[Course<'_>]) -> Self {
+        let limit = limit.unwrap_or(usize::MAX);
+        let held: usize = courses.iter().map(|course| Budget::new(course).held()).sum();
+        Self {
+            limit,
+            left: limit.saturating_sub(held),
+        }
+    }
+
+    fn take(&mut self) -> bool {
+        let free = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        free
+    }
+
+    /// What to say if it is the cap that keeps a rollout from going on.
+    pub fn blocks(&self, course: &Course<'_>, granted: &[Chosen]) -> Option<String> {
+        let waits = course
+            .nodes
+            .values()
+            .any(|(_, _, standing)| *standing == Standing::Pending);
+        let idle = granted.is_empty() && Budget::new(course).held() == 0;
+        (self.left == 0 && waits && idle && course.may_grant().is_some()).then(|| {
+            format!(
+                "the operator allows {} grants in flight over all sets, and other sets hold them",
+                self.limit
+            )
+        })
+    }
+}
+
+/// What may still be granted of one rollout.
 struct Budget<'a> {
     set: &'a SetView,
     /// Waves up to this one are served.
     open_through: usize,
-    total: usize,
-    in_wave: BTreeMap<usize, usize>,
     limit: usize,
     selected: usize,
+    /// Slots of this rollout by wave.
+    running: BTreeMap<usize, usize>,
+    /// Slots by wave that grants hold which came to no end and are none of this rollout: of a former revision, or of a
+    /// node that is counted otherwise. They are handed on with the next grant.
+    former: BTreeMap<usize, usize>,
     /// Kernel builds on which a node of this rollout has settled.
     proven: BTreeSet<&'a str>,
     /// Kernel builds on which the first node is on its way.
@@ -89,67 +138,66 @@ struct Budget<'a> {
 }
 
 impl<'a> Budget<'a> {
-    fn new(
-        set: &'a SetView,
-        rollout: &RolloutView,
-        nodes: &BTreeMap<&str, (usize, &'a NodeView, Standing)>,
-        progress: &Progress,
-    ) -> Self {
+    fn new(course: &Course<'a>) -> Self {
         let mut budget = Self {
-            set,
-            open_through: open_through(rollout, progress),
-            total: 0,
-            in_wave: BTreeMap::new(),
-            limit: set.spec.rollout.max_concurrent.of(nodes.len()),
-            selected: nodes.len(),
+            set: course.set,
+            open_through: course
+                .rollout
+                .as_ref()
+                .map_or(0, |rollout| open_through(rollout, &course.progress)),
+            limit: course.set.spec.rollout.max_concurrent.of(course.nodes.len()),
+            selected: course.nodes.len(),
+            running: BTreeMap::new(),
+            former: BTreeMap::new(),
             proven: BTreeSet::new(),
             trying: BTreeSet::new(),
         };
-        for (wave, node, standing) in nodes.values() {
+        for (wave, node, standing) in course.nodes.values() {
             let build = kernel_build(node);
             match standing {
                 Standing::Settled => _ = budget.proven.insert(build),
                 Standing::InFlight => {
-                    budget.occupy(*wave);
+                    *budget.running.entry(*wave).or_default() += 1;
                     budget.trying.insert(build);
                 }
-                // A grant of a former revision that came to no end holds its slot as well.
-                _ if holds_former_grant(set, node) => budget.occupy(*wave),
+                Standing::Failed { .. } if cannot_begin(course, node) => {}
+                _ if holds_former_grant(course.set, node) => *budget.former.entry(*wave).or_default() += 1,
                 _ => {}
             }
         }
         budget
     }
 
-    fn occupy(&mut self, wave: usize) {
-        self.total += 1;
-        *self.in_wave.entry(wave).or_default() += 1;
+    /// All slots that are held.
+    fn held(&self) -> usize {
+        self.running.values().chain(self.former.values()).sum()
     }
 
     /// Takes a slot for `node`, if there is one.
-    fn take(&mut self, wave: usize, node: &'a NodeView) -> bool {
+    fn take(&mut self, wave: usize, node: &'a NodeView, cap: &mut Cap) -> bool {
         let build = kernel_build(node);
         let canary_allows = self.proven.contains(build) || !self.trying.contains(build);
         if wave > self.open_through || !canary_allows {
             return false;
         }
-        let wave_limit = self
-            .set
-            .spec
-            .rollout
-            .waves
-            .get(wave)
-            .and_then(|wave| wave.max_concurrent.as_ref());
+        let waves = &self.set.spec.rollout.waves;
+        let wave_limit = waves.get(wave).and_then(|wave| wave.max_concurrent.as_ref());
         let wave_limit = wave_limit.map_or(usize::MAX, |limit| limit.of(self.selected));
-        let in_wave = self.in_wave.get(&wave).copied().unwrap_or(0);
-        // The slot of a former grant is counted already, and is handed on to the new one.
-        let has_slot = holds_former_grant(self.set, node);
-        let free = has_slot || (self.total < self.limit && in_wave < wave_limit);
+        let of = |slots: &BTreeMap<usize, usize>| slots.get(&wave).copied().unwrap_or(0);
+        let running: usize = self.running.values().sum();
+        let free = if holds_former_grant(self.set, node) {
+            // Its slot is counted already, and is handed on to the new grant.
+            let free = running < self.limit && of(&self.running) < wave_limit;
+            if let Some(former) = self.former.get_mut(&wave).filter(|_| free) {
+                *former = former.saturating_sub(1);
+            }
+            free
+        } else {
+            self.held() < self.limit && of(&self.running) + of(&self.former) < wave_limit && cap.take()
+        };
         if free {
             self.trying.insert(build);
-            if !has_slot {
-                self.occupy(wave);
-            }
+            *self.running.entry(wave).or_default() += 1;
         }
         free
     }
@@ -178,14 +226,23 @@ fn holds_former_grant(set: &SetView, node: &NodeView) -> bool {
         .is_some_and(|(grant, object)| is_unresolved(object, grant))
 }
 
+/// Whether the agent of a failed node will not begin: the node is gone, which must not hold a slot for ever, or its grant
+/// is of a former leadership.
+fn cannot_begin(course: &Course<'_>, node: &NodeView) -> bool {
+    !node.ready
+        || set_grant(node, &course.set.uid)
+            .is_some_and(|grant| !matches!(course.leave, Leave::Granted { epoch } if *epoch == grant.epoch))
+}
+
 fn grant(
-    set: &SetView,
+    course: &Course<'_>,
     rollout: &RolloutView,
     wave: usize,
     node: &NodeView,
     module: &ModuleView,
     epoch: &str,
 ) -> Grant {
+    let set = course.set;
     let status = node
         .object
         .as_ref()
@@ -220,6 +277,8 @@ fn grant(
         boot_id: node.boot_id.clone(),
         kernel_taints: status.kernel_taints,
         transition_timeout_seconds: set.spec.transition.timeout_seconds,
+        start: course.start.as_ref().map_or(0, |start| start.number),
+        failed: None,
     }
 }
 

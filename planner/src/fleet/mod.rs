@@ -4,8 +4,11 @@
 //! far the waves have come, which nodes are granted next, and what is said of it.
 
 pub mod acceptance;
+mod course;
+mod deadline;
 mod decide;
 pub mod decision;
+pub mod failures;
 pub mod grants;
 mod node_objects;
 pub mod observations;
@@ -14,6 +17,7 @@ pub mod reasons;
 mod removal;
 pub mod snapshot;
 pub mod standing;
+pub mod starts;
 mod status;
 pub mod waves;
 

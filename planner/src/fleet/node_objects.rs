@@ -3,10 +3,16 @@
 use super::decision::{Decision, NewNodeObject, NodeChange, StaleNodeObject};
 use super::removal;
 use super::snapshot::{NodeView, Snapshot};
-use super::standing::own_object;
+use super::standing::{is_leaving, is_unresolved, own_object, report};
+use livepatch_crds::bounded::bounded;
 use livepatch_crds::node::{DesiredState, Grant, MAX_LIVEPATCHES, NodeLivepatchSpec};
 use livepatch_crds::{LivepatchType, SKIP_LABEL};
 use std::collections::BTreeMap;
+
+/// The longest reason code that a grant holds.
+const MAX_REASON: usize = 64;
+/// The longest hold that a spec holds.
+const MAX_HOLD: usize = 256;
 
 /// What each node's object shall be.
 pub(super) struct NodeObjects<'a> {
@@ -21,7 +27,7 @@ struct Wanted {
 
 impl<'a> NodeObjects<'a> {
     /// Every object as it is, with the hold that the node's label asks for and without the entries of sets that are gone
-    /// or do not select the node any more. An entry that goes away means: leave alone what is loaded.
+    /// or do not select the node any more; not before it ended. An entry that goes away means: leave alone what is loaded.
     pub fn of(snapshot: &'a Snapshot) -> Self {
         let selectors: BTreeMap<&str, _> = snapshot
             .sets
@@ -33,7 +39,7 @@ impl<'a> NodeObjects<'a> {
             .iter()
             .filter_map(|(name, node)| {
                 let mut spec = own_object(node)?.spec.clone();
-                spec.hold = hold(node);
+                spec.hold = hold(node, snapshot);
                 spec.livepatches.retain_mut(|grant| {
                     use kube::core::SelectorExt;
                     match selectors.get(grant.set.uid.as_str()) {
@@ -41,7 +47,10 @@ impl<'a> NodeObjects<'a> {
                         Some((_, Some(selector))) if selector.matches(&node.labels) => {
                             grant.state != DesiredState::Absent
                         }
-                        Some((set, Some(_))) => removal::keeps(grant, set, node, &snapshot.leave),
+                        Some((set, Some(_))) => {
+                            is_leaving(node, &grant.set.uid, &snapshot.leave)
+                                || removal::keeps(grant, set, node, &snapshot.leave)
+                        }
                         // A selector that cannot be read selects nothing new, and takes nothing away.
                         Some((_, None)) => true,
                         None => false,
@@ -71,6 +80,15 @@ impl<'a> NodeObjects<'a> {
         wanted.new_grants += 1;
     }
 
+    /// Writes to a grant of an attempt that it failed, so that it is known for as long as the grant is there.
+    pub fn mark_failed(&mut self, node: &str, set_uid: &str, attempt: i32, reason: &str) {
+        let entries = self.wanted.get_mut(node).map(|wanted| &mut wanted.spec.livepatches);
+        let grant = entries.and_then(|entries| entries.iter_mut().find(|entry| entry.set.uid == set_uid));
+        if let Some(grant) = grant.filter(|grant| grant.attempt == attempt && grant.failed.is_none()) {
+            grant.failed = Some(bounded(reason, MAX_REASON));
+        }
+    }
+
     pub fn write_into(self, decision: &mut Decision) {
         for (name, node) in &self.snapshot.nodes {
             match &node.object {
@@ -78,7 +96,7 @@ impl<'a> NodeObjects<'a> {
                     node: name.clone(),
                     spec: NodeLivepatchSpec {
                         node_uid: node.uid.clone(),
-                        hold: hold(node),
+                        hold: hold(node, self.snapshot),
                         livepatches: Vec::new(),
                     },
                 }),
@@ -103,11 +121,18 @@ impl<'a> NodeObjects<'a> {
     }
 }
 
-/// Why nothing may be changed on the node, if its label says so.
-fn hold(node: &NodeView) -> String {
+/// Why nothing may be changed on the node: its label says so, or all is frozen and something was not begun yet.
+fn hold(node: &NodeView, snapshot: &Snapshot) -> String {
     if node.labels.get(SKIP_LABEL).is_some_and(|value| value == "true") {
-        format!("the node has the label {SKIP_LABEL}=true")
-    } else {
-        String::new()
+        return format!("the node has the label {SKIP_LABEL}=true");
     }
+    let frozen = snapshot.limits.frozen.as_ref().filter(|_| has_open_grant(node));
+    frozen.map(|why| bounded(why, MAX_HOLD)).unwrap_or_default()
+}
+
+fn has_open_grant(node: &NodeView) -> bool {
+    own_object(node).is_some_and(|object| {
+        let open = |grant: &Grant| report(node).is_none_or(|object| is_unresolved(object, grant));
+        object.spec.livepatches.iter().any(open)
+    })
 }

@@ -2,7 +2,7 @@
 
 use super::reasons;
 use super::snapshot::RolloutView;
-use super::standing::{Standing, count};
+use super::standing::{Placed, Standing, count};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use livepatch_crds::rollout::{ControlState, WaveState, WaveStatus};
@@ -16,7 +16,7 @@ pub struct Progress {
     pub waves: Vec<WaveStatus>,
     /// Index of the first wave that has not passed; `None` if all have.
     pub current: Option<usize>,
-    /// Whether a node failed: no more grants until a person raises the attempt.
+    /// Whether more failed than the rollout bears: no more grants until a person raises the attempt.
     pub halted: bool,
     /// Why the rollout stands as it does: a reason code.
     pub reason: &'static str,
@@ -31,32 +31,31 @@ pub fn wave_names(waves: &[Wave]) -> impl Iterator<Item = &str> {
     waves.iter().map(|wave| wave.name.as_str()).chain([REST])
 }
 
-/// How far the waves have come. `standings` holds every selected node by name, with the index of its wave.
+/// How far the waves have come. `halt` tells what is wrong if more failed than the rollout bears.
 pub fn progress(
     waves: &[Wave],
-    standings: &BTreeMap<&str, (usize, Standing)>,
+    nodes: &Placed<'_>,
     rollout: Option<&RolloutView>,
+    halt: Option<&str>,
     now: Timestamp,
 ) -> Progress {
     let promoted = rollout.and_then(|rollout| rollout.control.promoted_through.as_deref());
     let promoted = promoted.and_then(|name| wave_names(waves).position(|wave| wave == name));
-    let failed = standings
-        .iter()
-        .find(|(_, (_, standing))| matches!(standing, Standing::Failed { .. }));
+    let mut members: Vec<Members<'_>> = wave_names(waves).map(|_| Members::new()).collect();
+    for (name, (wave, _, standing)) in nodes {
+        if let Some(members) = members.get_mut(*wave) {
+            members.insert(name, standing);
+        }
+    }
     let mut progress = Progress {
         waves: Vec::new(),
         current: None,
-        halted: failed.is_some(),
+        halted: halt.is_some(),
         reason: reasons::COMPLETE,
         blocked_by: String::new(),
         soak_until: None,
     };
-    for (index, name) in wave_names(waves).enumerate() {
-        let members: BTreeMap<&str, &Standing> = standings
-            .iter()
-            .filter(|(_, (wave, _))| *wave == index)
-            .map(|(node, (_, s))| (*node, s))
-            .collect();
+    for (index, (name, members)) in wave_names(waves).zip(&members).enumerate() {
         let before = rollout.and_then(|rollout| rollout.status.waves.iter().find(|status| status.name == name));
         let judged = if progress.current.is_some() {
             Judged::state(WaveState::Waiting)
@@ -65,21 +64,15 @@ pub fn progress(
                 settled_at: before.and_then(|status| status.settled_at.clone()),
                 ..Judged::state(WaveState::Passed)
             }
-        } else if let Some((node, (_, Standing::Failed { reason, message }))) = failed {
+        } else if let Some(halt) = halt {
             Judged {
                 reason: reasons::HALTED,
-                blocked_by: format!("node {node} failed with {reason}: {message}"),
+                blocked_by: halt.to_owned(),
                 ..Judged::state(WaveState::Halted)
             }
         } else {
-            judge(
-                name,
-                waves.get(index),
-                &members,
-                before,
-                promoted.is_some_and(|through| index <= through),
-                now,
-            )
+            let promoted = promoted.is_some_and(|through| index <= through);
+            judge(name, waves.get(index), members, before, promoted, now)
         };
         let counts = count(members.values().copied());
         progress.waves.push(WaveStatus {
@@ -96,15 +89,15 @@ pub fn progress(
             progress.soak_until = judged.soak_until;
         }
     }
-    refine(
-        progress,
-        &count(standings.values().map(|(_, standing)| standing)),
-        rollout,
-    )
+    let counts = count(nodes.values().map(|(_, _, standing)| standing));
+    refine(progress, &counts, rollout, halt)
 }
 
+/// The nodes of a wave, by name.
+type Members<'a> = BTreeMap<&'a str, &'a Standing>;
+
 /// What holds for the rollout as a whole goes before what its current wave says.
-fn refine(mut progress: Progress, counts: &Counts, rollout: Option<&RolloutView>) -> Progress {
+fn refine(mut progress: Progress, counts: &Counts, rollout: Option<&RolloutView>, halt: Option<&str>) -> Progress {
     let state = rollout.map(|rollout| rollout.control.state);
     let paused = state == Some(ControlState::Paused);
     let busy = counts.pending + counts.in_flight + counts.unknown;
@@ -117,9 +110,9 @@ fn refine(mut progress: Progress, counts: &Counts, rollout: Option<&RolloutView>
     } else if paused && progress.reason != reasons::HALTED && (progress.current.is_some() || busy > 0) {
         progress.reason = reasons::PAUSED;
         progress.blocked_by = "a person paused the rollout (spec.control.state)".to_owned();
-    } else if progress.current.is_none() && progress.halted {
+    } else if let (None, Some(halt)) = (progress.current, halt) {
         progress.reason = reasons::HALTED;
-        progress.blocked_by = format!("every wave has passed, but {} nodes failed since", counts.failed);
+        progress.blocked_by = format!("every wave has passed, but {halt}");
     } else if progress.current.is_none() && counts.settled == 0 {
         progress.reason = reasons::PROGRESSING;
         progress.blocked_by = "every wave has passed, but no node has settled".to_owned();
@@ -161,7 +154,7 @@ impl Judged {
 fn judge(
     name: &str,
     wave: Option<&Wave>,
-    members: &BTreeMap<&str, &Standing>,
+    members: &Members<'_>,
     before: Option<&WaveStatus>,
     promoted: bool,
     now: Timestamp,
@@ -214,7 +207,7 @@ fn judge(
 }
 
 /// What a wave still waits for, if for anything. What is not known is not done.
-fn unfinished(members: &BTreeMap<&str, &Standing>, counts: &Counts) -> Option<String> {
+fn unfinished(members: &Members<'_>, counts: &Counts) -> Option<String> {
     let first = |wanted: &Standing| {
         members
             .iter()

@@ -16,6 +16,10 @@ pub const PAUSED: &str = "Paused";
 pub const ABORTED: &str = "Aborted";
 /// A node failed.
 pub const HALTED: &str = "Halted";
+/// Nothing has moved for longer than progressDeadlineSeconds.
+pub const PROGRESS_DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
+/// Whoever runs the operator stopped everything.
+pub const FROZEN: &str = "Frozen";
 /// The selector matches no node.
 pub const NO_NODES: &str = "NoNodesSelected";
 /// The set asks for another revision by now.

@@ -16,6 +16,17 @@ pub struct Snapshot {
     pub nodes: BTreeMap<String, NodeView>,
     /// Whether grants may be given, and under which epoch.
     pub leave: Leave,
+    /// What holds for all sets together.
+    pub limits: Limits,
+}
+
+/// What holds for all sets together, by the word of whoever runs the operator.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Most grants of all sets in flight at once; `None` is no limit.
+    pub max_in_flight: Option<usize>,
+    /// Why nothing may be begun on any node, if so.
+    pub frozen: Option<String>,
 }
 
 /// Whether grants may be given at all.

@@ -1,10 +1,12 @@
 //! Where one node stands with one rollout.
 
 use super::reasons;
-use super::snapshot::{BundleView, ModuleView, NodeObject, NodeView, RolloutView};
+use super::snapshot::{BundleView, Leave, ModuleView, NodeObject, NodeView, RolloutView};
 use jiff::{SignedDuration, Timestamp};
-use livepatch_crds::node::{Grant, GrantResult, GrantStatus, KernelIdentity};
+use livepatch_crds::node::{DesiredState, Grant, GrantResult, GrantStatus, KernelIdentity};
+use livepatch_crds::rollout::Failure;
 use livepatch_crds::set::Counts;
+use std::collections::BTreeMap;
 
 /// Where a node stands. The states partition the selected nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,9 @@ pub enum Standing {
     Excluded,
 }
 
+/// Every selected node by name: the index of its wave, itself, and where it stands.
+pub type Placed<'a> = BTreeMap<&'a str, (usize, &'a NodeView, Standing)>;
+
 /// Counts nodes by where they stand.
 pub fn count<'a>(standings: impl IntoIterator<Item = &'a Standing>) -> Counts {
     let mut counts = Counts::default();
@@ -61,6 +66,8 @@ pub struct Yardstick<'a> {
     pub set_uid: &'a str,
     /// The rollout; `None` if it has not been made yet.
     pub rollout: Option<&'a RolloutView>,
+    /// Which start of it this is.
+    pub start: i64,
     /// What is known of the artefact.
     pub bundle: &'a BundleView,
     /// How long a node must be healthy after the livepatch took effect.
@@ -121,6 +128,9 @@ fn granted(node: &NodeView, object: &NodeObject, grant: &Grant, wave_passed: boo
             );
         }
     }
+    if is_void(object, grant) {
+        return ungranted(object, by);
+    }
     if is_effective(object, grant) {
         let since = node.effective_since.get(&(grant.rollout.clone(), grant.attempt));
         let settled = since.is_some_and(|since| by.now.duration_since(*since) >= by.min_ready);
@@ -171,11 +181,11 @@ pub fn coverage<'a>(bundle: &'a BundleView, kernel: &KernelIdentity) -> Coverage
         .map_or(Coverage::NotCovered, Coverage::Covered)
 }
 
-/// The grant of this rollout on a node, if there.
+/// The grant of this rollout, in this start of it, on a node, if there.
 pub fn current_grant<'a>(node: &'a NodeView, by: &Yardstick<'_>) -> Option<&'a Grant> {
     let grant = set_grant(node, by.set_uid)?;
     by.rollout
-        .is_some_and(|rollout| rollout.name == grant.rollout)
+        .is_some_and(|rollout| rollout.name == grant.rollout && by.start == grant.start)
         .then_some(grant)
 }
 
@@ -208,9 +218,34 @@ pub fn is_effective(object: &NodeObject, grant: &Grant) -> bool {
         && (is_loaded(object, &grant.module.build_id) || superseded())
 }
 
-/// Whether a grant on a reporting node has come to no end yet.
+/// Whether the node runs another kernel than the one for which it was granted: the grant is for nothing then.
+fn is_void(object: &NodeObject, grant: &Grant) -> bool {
+    let build_id = &object.status.kernel.build_id;
+    !build_id.is_empty() && *build_id != grant.module.kernel_build_id
+}
+
+/// Whether a node that a set selects no longer has a grant of it that has not ended: it holds its slot until then.
+///
+/// A grant of a former leadership that was not begun has ended: no agent begins with it.
+pub fn is_leaving(node: &NodeView, set_uid: &str, leave: &Leave) -> bool {
+    let Some(grant) =
+        set_grant(node, set_uid).filter(|grant| grant.failed.is_none() && grant.state == DesiredState::Loaded)
+    else {
+        return false;
+    };
+    let Some(object) = report(node) else {
+        return true;
+    };
+    let begun = grant_status(object, grant).is_some_and(|status| status.result != GrantResult::Pending);
+    let outdated = matches!(leave, Leave::Granted { epoch } if *epoch != grant.epoch);
+    is_unresolved(object, grant) && (begun || !outdated)
+}
+
+/// Whether a grant on a reporting node has come to no end yet. One of absence holds nothing up.
 pub fn is_unresolved(object: &NodeObject, grant: &Grant) -> bool {
-    !is_effective(object, grant)
+    grant.state == DesiredState::Loaded
+        && !is_void(object, grant)
+        && !is_effective(object, grant)
         && grant_status(object, grant).is_none_or(|status| status.result != GrantResult::Failed)
 }
 
@@ -237,30 +272,25 @@ fn is_former_attempt(grant: &Grant, by: &Yardstick<'_>) -> bool {
 
 /// Whether a grant failed in a former attempt: the node may be granted anew.
 fn is_given_up(name: &str, grant: &Grant, by: &Yardstick<'_>) -> bool {
-    is_former_attempt(grant, by)
-        && by.rollout.is_some_and(|rollout| {
-            rollout
-                .status
-                .failures
-                .iter()
-                .any(|failure| failure.node == name && failure.attempt == grant.attempt)
-        })
+    is_former_attempt(grant, by) && (grant.failed.is_some() || listed_failure(name, grant.attempt, by).is_some())
 }
 
 /// A failure stays one, whatever the node looks like later, until a person raises the attempt.
 fn latched_failure(name: &str, grant: &Grant, by: &Yardstick<'_>) -> Option<Standing> {
-    let rollout = by.rollout?;
-    let attempt = rollout.control.attempt;
-    (grant.attempt == attempt)
-        .then(|| {
-            rollout
-                .status
-                .failures
-                .iter()
-                .find(|f| f.node == name && f.attempt == attempt)
-        })
-        .flatten()
-        .map(|failure| failed(&failure.reason, &failure.message))
+    let attempt = by.rollout?.control.attempt;
+    let listed = listed_failure(name, attempt, by);
+    let marked = grant.failed.as_ref().filter(|_| grant.attempt == attempt);
+    let reason = listed.map(|failure| &failure.reason).or(marked)?;
+    let message = listed.map_or("this attempt failed before", |failure| &failure.message);
+    Some(failed(reason, message))
+}
+
+/// The failure of a node in the rollout's status, where only the first ones are.
+fn listed_failure<'a>(name: &str, attempt: i32, by: &Yardstick<'a>) -> Option<&'a Failure> {
+    let failures = &by.rollout?.status.failures;
+    failures
+        .iter()
+        .find(|failure| failure.node == name && failure.attempt == attempt)
 }
 
 fn rebooted(node: &NodeView, grant: &Grant) -> bool {

@@ -1,18 +1,17 @@
 //! What is said of a set and of its rollouts: counts, conditions, failures, events.
 
-use super::decide::Course;
+use super::course::Course;
+use super::deadline::{self, Deadline};
 use super::decision::{Decision, Happening, Regarding};
 use super::reasons;
 use super::snapshot::{Leave, RolloutView};
 use super::standing::{Coverage, Standing, count, coverage, report};
 use jiff::Timestamp;
-use livepatch_crds::bounded::{MAX_ENTRY_MESSAGE, MAX_MESSAGE, bounded};
+use livepatch_crds::bounded::{MAX_MESSAGE, bounded};
 use livepatch_crds::conditions::{ACCEPTED, COMPLETE, DEGRADED, READY, RECONCILING, STALLED, Saying, merge};
 use livepatch_crds::node::KernelIdentity;
 use livepatch_crds::revision::revision;
-use livepatch_crds::rollout::{
-    ControlState, Failure, KernelStatus, LivepatchRolloutStatus, MAX_FAILURES, MAX_KERNELS, WaveState,
-};
+use livepatch_crds::rollout::{ControlState, Failure, KernelStatus, LivepatchRolloutStatus, MAX_KERNELS, WaveState};
 use livepatch_crds::set::{Counts, LivepatchSetStatus};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -25,13 +24,18 @@ pub(super) struct Report<'a> {
     /// Why the set stands as it does: a reason code.
     reason: &'static str,
     blocked_by: Option<String>,
-    failures: Vec<Failure>,
+    deadline: Deadline,
 }
 
 impl<'a> Report<'a> {
-    pub fn of(course: &'a Course<'a>, leave: &Leave, now: Timestamp) -> Self {
+    pub fn of(course: &'a Course<'a>, capped: Option<String>, now: Timestamp) -> Self {
         let counts = count(course.nodes.values().map(|(_, _, standing)| standing));
-        let (reason, blocked_by) = ground(course, &counts, leave);
+        let (mut reason, mut blocked_by) = ground(course, &counts, capped);
+        let mut deadline = deadline(course, reason, &counts, now);
+        if let (Some(moved), Some(_)) = (&deadline.moved, deadline.over.take_if(|over| *over <= now)) {
+            reason = reasons::PROGRESS_DEADLINE_EXCEEDED;
+            blocked_by = format!("nothing has moved since {:.0}: {blocked_by}", moved.0);
+        }
         let blocked_by = (!blocked_by.is_empty()).then(|| bounded(&blocked_by, MAX_MESSAGE));
         Self {
             course,
@@ -39,14 +43,14 @@ impl<'a> Report<'a> {
             counts,
             reason,
             blocked_by,
-            failures: failures(course),
+            deadline,
         }
     }
 
     pub fn write_into(self, decision: &mut Decision) {
         let course = self.course;
         let soak_until = course.progress.soak_until;
-        decision.wake_at = [decision.wake_at, soak_until, course.next_settled]
+        decision.wake_at = [decision.wake_at, soak_until, course.next_settled, self.deadline.over]
             .into_iter()
             .flatten()
             .min();
@@ -55,14 +59,14 @@ impl<'a> Report<'a> {
             self.tell_of_set(&set_status, decision);
             decision.set_statuses.push((course.set.name.clone(), set_status));
         }
-        if let Some(rollout) = course.rollout {
+        if let Some(rollout) = &course.rollout {
             let status = self.rollout_status(rollout);
             if status != rollout.status {
                 Self::tell_of_waves(rollout, &status, decision);
                 decision.rollout_statuses.push((rollout.name.clone(), status));
             }
         }
-        let current = course.rollout.map(|rollout| rollout.name.as_str());
+        let current = course.rollout.as_ref().map(|rollout| rollout.name.as_str());
         for former in course
             .set
             .rollouts
@@ -87,7 +91,8 @@ impl<'a> Report<'a> {
             observed_generation: set.generation,
             current_revision: current,
             update_revision: Some(update),
-            rollout: self.course.rollout.map(|rollout| rollout.name.clone()),
+            rollout: self.course.rollout.as_ref().map(|rollout| rollout.name.clone()),
+            start: self.course.start.clone().or_else(|| set.status.start.clone()),
             wave: self.wave(),
             blocked_by: self.blocked_by.clone(),
             counts: self.counts,
@@ -98,12 +103,15 @@ impl<'a> Report<'a> {
     fn rollout_status(&self, rollout: &RolloutView) -> LivepatchRolloutStatus {
         LivepatchRolloutStatus {
             observed_generation: rollout.generation,
+            start: self.course.start.as_ref().map_or(0, |start| start.number),
             counts: self.counts,
             wave: self.wave(),
             blocked_by: self.blocked_by.clone(),
             waves: self.course.progress.waves.clone(),
             kernels: kernels(self.course),
-            failures: self.failures.clone(),
+            failures: self.course.failures.listed.clone(),
+            failed: self.course.failures.tally,
+            last_progress_time: self.deadline.moved.clone(),
             conditions: merge(
                 &rollout.status.conditions,
                 &self.sayings(),
@@ -156,7 +164,7 @@ impl<'a> Report<'a> {
     fn sayings(&self) -> [Saying; 6] {
         let acceptance = &self.course.acceptance;
         let complete = self.is_complete();
-        let stalled = [reasons::HALTED, reasons::ABORTED].contains(&self.reason) || acceptance.status == Some(false);
+        let stalled = is_stalled(self.reason) || acceptance.status == Some(false);
         let (reason, message) = (self.reason, self.message());
         let say = |kind, status, reason, message: &str| Saying {
             kind,
@@ -234,7 +242,7 @@ impl<'a> Report<'a> {
             tell(true, acceptance.reason, &acceptance.message);
         }
         let turned = was(READY) != Some(self.reason);
-        if turned && [reasons::HALTED, reasons::ABORTED].contains(&self.reason) {
+        if turned && is_stalled(self.reason) {
             tell(true, self.reason, &self.message());
         }
         if turned && self.is_complete() && !set.status.conditions.is_empty() {
@@ -324,8 +332,35 @@ impl<'a> Report<'a> {
     }
 }
 
+/// Whether nothing moves until somebody acts.
+fn is_stalled(reason: &str) -> bool {
+    [reasons::HALTED, reasons::ABORTED, reasons::PROGRESS_DEADLINE_EXCEEDED].contains(&reason)
+}
+
+/// Since when nothing has moved.
+fn deadline(course: &Course<'_>, reason: &'static str, counts: &Counts, now: Timestamp) -> Deadline {
+    let Some(rollout) = &course.rollout else {
+        return Deadline {
+            moved: None,
+            over: None,
+        };
+    };
+    let looks = deadline::Now {
+        reason,
+        generation: rollout.generation,
+        counts,
+        waves: &course.progress.waves,
+        at: now,
+    };
+    Deadline::of(
+        &rollout.status,
+        &looks,
+        course.set.spec.rollout.progress_deadline_seconds,
+    )
+}
+
 /// Why a set stands as it does, and what it waits for: what keeps it from starting goes before how far it came.
-fn ground(course: &Course<'_>, counts: &Counts, leave: &Leave) -> (&'static str, String) {
+fn ground(course: &Course<'_>, counts: &Counts, capped: Option<String>) -> (&'static str, String) {
     let progress = &course.progress;
     let running = (progress.reason, progress.blocked_by.clone());
     if [reasons::HALTED, reasons::ABORTED].contains(&progress.reason) {
@@ -334,55 +369,16 @@ fn ground(course: &Course<'_>, counts: &Counts, leave: &Leave) -> (&'static str,
     if !course.acceptance.is_accepted() {
         return (course.acceptance.reason, course.acceptance.message.clone());
     }
-    let Some(rollout) = course.rollout else {
+    let Some(rollout) = &course.rollout else {
         return (reasons::PROGRESSING, "the rollout is being made".to_owned());
     };
-    match leave {
-        Leave::Withheld { reason, message }
-            if counts.pending > 0
-                && rollout.control.state == ControlState::Run
-                && progress.reason == reasons::PROGRESSING =>
-        {
-            (reason, message.clone())
-        }
+    let wants_grants =
+        counts.pending > 0 && rollout.control.state == ControlState::Run && progress.reason == reasons::PROGRESSING;
+    match course.leave {
+        Leave::Withheld { reason, message } if wants_grants => (reason, message.clone()),
+        _ if wants_grants => (progress.reason, capped.unwrap_or_else(|| progress.blocked_by.clone())),
         _ => running,
     }
-}
-
-/// The failures that were listed before, and the new ones: they stay until they are too many, the oldest attempts first.
-fn failures(course: &Course<'_>) -> Vec<Failure> {
-    let Some(rollout) = course.rollout else {
-        return Vec::new();
-    };
-    let attempt = rollout.control.attempt;
-    let mut failures = rollout.status.failures.clone();
-    for (name, (wave, _, standing)) in &course.nodes {
-        let Standing::Failed { reason, message } = standing else {
-            continue;
-        };
-        if failures
-            .iter()
-            .any(|failure| failure.node == *name && failure.attempt == attempt)
-        {
-            continue;
-        }
-        let wave = course
-            .progress
-            .waves
-            .get(*wave)
-            .map_or_else(String::new, |wave| wave.name.clone());
-        let message = bounded(message, MAX_ENTRY_MESSAGE);
-        failures.push(Failure {
-            node: (*name).to_owned(),
-            wave,
-            attempt,
-            reason: reason.clone(),
-            message,
-        });
-    }
-    failures.sort_by_key(|failure| std::cmp::Reverse(failure.attempt));
-    failures.truncate(MAX_FAILURES);
-    failures
 }
 
 /// The kernel builds among the selected nodes, the most frequent ones first.

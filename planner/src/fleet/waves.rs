@@ -8,6 +8,9 @@ use livepatch_crds::set::Wave;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
+/// The label by which Kubernetes tells the failure domain of a node.
+const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+
 /// The nodes that a set selects, by name.
 pub type Selected<'a> = BTreeMap<&'a str, &'a NodeView>;
 
@@ -37,7 +40,7 @@ pub fn assign<'a>(
     set_uid: &str,
 ) -> Result<BTreeMap<&'a str, usize>, ParseExpressionError> {
     let mut left: Vec<(&'a str, &NodeView)> = selected.iter().map(|(name, node)| (*name, *node)).collect();
-    left.sort_by_key(|(_, node)| place(set_uid, &node.uid));
+    left.sort_by_cached_key(|(_, node)| place(set_uid, &node.uid));
     let mut assigned = BTreeMap::new();
     for (index, wave) in waves.iter().enumerate() {
         if let Some(selector) = &wave.node_selector {
@@ -55,11 +58,48 @@ pub fn assign<'a>(
                 .and_then(|percent| usize::try_from(percent).ok())
                 .unwrap_or(0);
             let share = percent_of(percent, selected.len()).min(left.len());
-            assigned.extend(left.drain(..share).map(|(name, _)| (name, index)));
+            let mut quotas = quotas(&left, share);
+            left.retain(|(name, node)| {
+                let quota = quotas.get_mut(zone(node)).filter(|quota| **quota > 0);
+                let stays = quota.is_none();
+                if let Some(quota) = quota {
+                    *quota -= 1;
+                    assigned.insert(*name, index);
+                }
+                stays
+            });
         }
     }
     assigned.extend(left.into_iter().map(|(name, _)| (name, waves.len())));
     Ok(assigned)
+}
+
+/// How many nodes of each zone make up `share` of `nodes`: as many as its part of the nodes, rounded so that they add up,
+/// the largest remainders up.
+fn quotas<'a>(nodes: &[(&str, &'a NodeView)], share: usize) -> BTreeMap<&'a str, usize> {
+    let mut zones: BTreeMap<&str, usize> = BTreeMap::new();
+    for (_, node) in nodes {
+        *zones.entry(zone(node)).or_default() += 1;
+    }
+    let total = nodes.len().max(1);
+    let mut quotas: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut remainders = Vec::new();
+    for (zone, size) in zones {
+        let product = size.saturating_mul(share);
+        quotas.insert(zone, product / total);
+        remainders.push((std::cmp::Reverse(product % total), zone));
+    }
+    remainders.sort_unstable();
+    let missing = share.saturating_sub(quotas.values().sum());
+    for (_, zone) in remainders.into_iter().take(missing) {
+        *quotas.entry(zone).or_default() += 1;
+    }
+    quotas
+}
+
+/// The failure domain of a node; all nodes without the label are in one.
+fn zone(node: &NodeView) -> &str {
+    node.labels.get(ZONE_LABEL).map_or("", String::as_str)
 }
 
 /// The place of a node in the order in which a set serves nodes: stable, different for each set, and without regard to
@@ -122,6 +162,28 @@ mod tests {
             prop_assert_eq!(assigned.len(), size);
             let part = assigned.values().filter(|wave| **wave == 0).count();
             prop_assert_eq!(part, percent_of(usize::try_from(percent).unwrap(), size));
+        }
+
+        #[test]
+        fn a_percent_wave_takes_its_part_of_every_zone(sizes in proptest::collection::vec(1usize..40, 1..5), percent in 1i32..=100) {
+            let mut nodes = BTreeMap::new();
+            for (zone, size) in sizes.iter().enumerate() {
+                for n in 0..*size {
+                    let labels = BTreeMap::from([(ZONE_LABEL.to_owned(), zone.to_string())]);
+                    let node = NodeView { uid: format!("uid-{zone}-{n}"), labels, ..NodeView::default() };
+                    nodes.insert(format!("node-{zone}-{n}"), node);
+                }
+            }
+            let selected = select(&NodeSelector::default(), &nodes).unwrap();
+            let assigned = assign(&waves(&format!("[{{name: part, percent: {percent}}}]")), &selected, "set").unwrap();
+            let total = nodes.len();
+            let share = percent_of(usize::try_from(percent).unwrap(), total);
+            prop_assert_eq!(assigned.values().filter(|wave| **wave == 0).count(), share);
+            for (zone, size) in sizes.iter().enumerate() {
+                let prefix = format!("node-{zone}-");
+                let taken = assigned.iter().filter(|(name, wave)| name.starts_with(&prefix) && **wave == 0).count();
+                prop_assert!((taken * total).abs_diff(size * share) < total, "{taken} of {size} in zone {zone}");
+            }
         }
 
         #[test]

@@ -1,7 +1,7 @@
 //! A fleet in memory. It carries out what the planner decides, to the letter, and its nodes answer as they are told to.
 
 use jiff::{SignedDuration, Timestamp};
-use livepatch_crds::node::{GrantResult, GrantStatus, KernelIdentity, LoadedLivepatch, Owner};
+use livepatch_crds::node::{Grant, GrantResult, GrantStatus, KernelIdentity, LoadedLivepatch, Owner};
 use livepatch_crds::rollout::LivepatchRolloutStatus;
 use livepatch_crds::set::{LivepatchSetSpec, LivepatchSetStatus};
 use livepatch_planner::fleet::decision::{Happening, Regarding};
@@ -19,6 +19,8 @@ pub enum Answer {
     Loads(u32),
     /// Its kernel refuses.
     Refuses,
+    /// Its tasks do not switch in time.
+    Stalls,
     /// It is never heard of again.
     Vanishes,
     /// It reboots.
@@ -266,20 +268,37 @@ impl World {
                         function_count: Some(1),
                     }];
                 }
-                Answer::Refuses => object.status.livepatches.push(GrantStatus {
-                    set: grant.set.name.clone(),
-                    rollout: grant.rollout.clone(),
-                    attempt: grant.attempt,
-                    result: GrantResult::Failed,
-                    reason: "SymbolNotFound".into(),
-                    message: "finit_module: EINVAL (22) Invalid argument".into(),
-                    blockers: Vec::new(),
-                    gap_milliseconds: None,
-                }),
+                Answer::Refuses => {
+                    let message = "finit_module: EINVAL (22) Invalid argument";
+                    object
+                        .status
+                        .livepatches
+                        .push(failure(&grant, "SymbolNotFound", message));
+                }
+                Answer::Stalls => {
+                    let message = "2 tasks did not switch";
+                    object
+                        .status
+                        .livepatches
+                        .push(failure(&grant, "TransitionTimedOut", message));
+                }
                 Answer::Vanishes => node.ready = false,
                 Answer::Reboots => node.boot_id = format!("{}-again", node.boot_id),
             }
         }
+    }
+}
+
+fn failure(grant: &Grant, reason: &str, message: &str) -> GrantStatus {
+    GrantStatus {
+        set: grant.set.name.clone(),
+        rollout: grant.rollout.clone(),
+        attempt: grant.attempt,
+        result: GrantResult::Failed,
+        reason: reason.into(),
+        message: message.into(),
+        blockers: Vec::new(),
+        gap_milliseconds: None,
     }
 }
 

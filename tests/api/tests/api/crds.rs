@@ -85,13 +85,16 @@ fn every_field_survives_the_way_to_the_server_and_back() {
              "then": "Continue"},
         ],
         "maxConcurrent": "20%",
+        "maxFailed": "1%",
+        "maxStalled": 3,
+        "progressDeadlineSeconds": 60,
         "minReadySeconds": 5,
     });
     full["spec"]["transition"] = json!({"timeoutSeconds": 60});
     full["spec"]["revisionHistoryLimit"] = json!(4);
     let status = json!({
         "observedGeneration": 1, "currentRevision": "0123456789", "updateRevision": "9876543210", "rollout": "a-1",
-        "wave": "canary", "blockedBy": "something", "counts": counts(), "conditions": [condition()],
+        "start": {"rollout": "a-1", "number": 2}, "wave": "canary", "blockedBy": "something", "counts": counts(), "conditions": [condition()],
     });
     comes_back::<LivepatchSet>(&cluster, "livepatchsets", &full, &status);
 
@@ -104,9 +107,10 @@ fn every_field_survives_the_way_to_the_server_and_back() {
     let all = ["Waiting", "Running", "AwaitingPromotion", "Empty", "Halted", "Passed"];
     let waves: Vec<Value> = all.into_iter().map(wave).chain([soaking]).collect();
     let status = json!({
-        "observedGeneration": 1, "counts": counts(), "wave": "canary", "blockedBy": "something", "waves": waves,
+        "observedGeneration": 1, "start": 2, "counts": counts(), "wave": "canary", "blockedBy": "something", "waves": waves,
         "kernels": [{"release": "6.1.0", "buildID": "c1", "covered": true, "nodes": 3, "settled": 1}],
         "failures": [{"node": "n", "wave": "canary", "attempt": 1, "reason": "SymbolNotFound", "message": "ENOENT (2)"}],
+        "failed": {"attempt": 2, "refused": 1, "stalled": 2, "lost": 3}, "lastProgressTime": "2026-01-02T03:04:05Z",
         "conditions": [condition()],
     });
     comes_back::<LivepatchRollout>(&cluster, "livepatchrollouts", &full, &status);

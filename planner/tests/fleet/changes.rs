@@ -1,0 +1,242 @@
+//! Nodes, sets and kernels that change while a rollout is on: one story each.
+
+use crate::stories::{CANARY, DIGEST, names, spec, three_nodes};
+use crate::world::{Answer, World, module, node};
+use livepatch_planner::fleet::Decision;
+use livepatch_planner::fleet::snapshot::BundleView;
+use livepatch_planner::fleet::standing::is_unresolved;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+const ONE_BY_ONE: &str = "{minReadySeconds: 0, maxConcurrent: 1}";
+
+fn edge(names: &[&str]) -> World {
+    let mut world = World::new(&[]);
+    for name in names {
+        world
+            .snapshot
+            .nodes
+            .insert((*name).to_owned(), node(name, &[("workload", "edge")], "6.1"));
+    }
+    world
+}
+
+fn open_grants(world: &World) -> BTreeSet<String> {
+    let open = world.snapshot.nodes.iter().filter(|(_, node)| {
+        node.object
+            .as_ref()
+            .is_some_and(|object| object.spec.livepatches.iter().any(|grant| is_unresolved(object, grant)))
+    });
+    open.map(|(name, _)| name.clone()).collect()
+}
+
+fn hold(world: &World, node: &str) -> String {
+    world.snapshot.nodes[node].object.as_ref().unwrap().spec.hold.clone()
+}
+
+/// Another kernel after a reboot.
+fn boot_into(world: &mut World, name: &str, kernel: &str) {
+    let node = world.snapshot.nodes.get_mut(name).unwrap();
+    node.labels.insert("kernel".into(), kernel.into());
+    node.boot_id.push_str("-again");
+}
+
+#[test]
+fn a_node_that_is_deselected_in_mid_flight_holds_its_slot_until_it_ended() {
+    let mut world = edge(&["a", "b"]);
+    world.add_set(
+        "fix",
+        &spec("OffBand", "{matchLabels: {workload: edge}}", ONE_BY_ONE),
+        &[("6.1", "m")],
+    );
+    for name in ["a", "b"] {
+        world.answers.insert(name.into(), Answer::Loads(10));
+    }
+    world.steps(4);
+    let first = world.granted("fix").pop_first().unwrap();
+    world.snapshot.nodes.get_mut(&first).unwrap().labels.remove("workload");
+    for _ in 0..6 {
+        world.step();
+        assert_eq!(
+            world.granted("fix"),
+            names(&[&first]),
+            "its load goes on, and so its slot is not free"
+        );
+    }
+    world.steps(40);
+    assert!(!world.granted("fix").contains(&first), "what ended is left alone");
+    assert_eq!(world.set("fix").status.counts.selected, 1);
+    assert_eq!(world.ready_reason("fix"), "Complete");
+}
+
+#[test]
+fn a_node_that_is_deselected_in_mid_flight_and_lost_is_a_failure() {
+    let mut world = edge(&["a", "b"]);
+    world.add_set(
+        "fix",
+        &spec("OffBand", "{matchLabels: {workload: edge}}", ONE_BY_ONE),
+        &[("6.1", "m")],
+    );
+    for name in ["a", "b"] {
+        world.answers.insert(name.into(), Answer::Loads(10));
+    }
+    world.steps(4);
+    let first = world.granted("fix").pop_first().unwrap();
+    let lost = world.snapshot.nodes.get_mut(&first).unwrap();
+    lost.labels.remove("workload");
+    lost.ready = false;
+    world.steps(10);
+    assert_eq!(world.ready_reason("fix"), "Halted");
+    assert!(world.granted("fix").is_empty(), "what failed has ended");
+    assert_eq!(world.rollout("fix").status.failed.lost, 1);
+}
+
+#[test]
+fn nothing_new_is_granted_to_a_node_that_is_selected_no_longer() {
+    let mut world = edge(&["a"]);
+    world.add_set(
+        "fix",
+        &spec("OffBand", "{matchLabels: {workload: edge}}", ONE_BY_ONE),
+        &[("6.1", "m")],
+    );
+    world.answers.insert("a".into(), Answer::Loads(1000));
+    world.steps(4);
+    world.snapshot.nodes.get_mut("a").unwrap().labels.remove("workload");
+    world.set("fix").spec.template.source.oci.reference = format!("registry.example.com/next@sha256:{DIGEST}");
+    world.set("fix").bundle = BundleView::Read(Arc::new(vec![module("6.1", "n")]));
+    world.steps(10);
+    let object = world.snapshot.nodes["a"].object.as_ref().unwrap();
+    assert_eq!(object.spec.livepatches[0].module.name, "m");
+}
+
+#[test]
+fn a_new_kernel_build_in_mid_rollout_has_its_own_canary_within_the_budget() {
+    let all = ["a", "b", "c", "d", "e", "f"];
+    let mut world = edge(&all);
+    let rollout = "{minReadySeconds: 3, maxConcurrent: 2}";
+    world.add_set("fix", &spec("OffBand", "{}", rollout), &[("6.1", "m"), ("7.2", "m")]);
+    world.steps(60);
+    assert_eq!(world.ready_reason("fix"), "Complete");
+    for name in all {
+        boot_into(&mut world, name, "7.2");
+    }
+    let mut settled = 0;
+    for _ in 0..60 {
+        let allowed = if settled == 0 { 1 } else { 2 };
+        world.step();
+        assert!(open_grants(&world).len() <= allowed, "{:?}", open_grants(&world));
+        settled = world.set("fix").status.counts.settled;
+    }
+    assert_eq!(world.ready_reason("fix"), "Complete");
+    let kernels = &world.rollout("fix").status.kernels;
+    assert_eq!(
+        (kernels.len(), kernels[0].release.as_str(), kernels[0].settled),
+        (1, "7.2", 6)
+    );
+}
+
+#[test]
+fn a_node_that_changes_its_wave_in_mid_flight_stays_where_it_was_granted() {
+    let mut world = three_nodes();
+    world.add_set("fix", &spec("Cumulative", "{}", CANARY), &[("6.1", "m"), ("6.12", "m")]);
+    world.answers.insert("a".into(), Answer::Loads(10));
+    world.steps(4);
+    world.snapshot.nodes.get_mut("a").unwrap().labels.remove("pool");
+    for _ in 0..6 {
+        world.step();
+        assert_eq!(world.granted("fix"), names(&["a"]));
+    }
+    world.steps(30);
+    assert_eq!(world.ready_reason("fix"), "Complete");
+}
+
+#[test]
+fn waves_that_passed_in_a_former_start_do_not_count_even_if_nobody_wrote_that_it_ended() {
+    let mut world = three_nodes();
+    world.add_set("fix", &spec("Cumulative", "{}", CANARY), &[("6.1", "m"), ("6.12", "m")]);
+    world.steps(20);
+    let first = world.set("fix").clone();
+    world.set("fix").spec.template.source.oci.reference = format!("registry.example.com/other@sha256:{DIGEST}");
+    world.set("fix").bundle = BundleView::Read(Arc::new(vec![module("6.1", "n"), module("6.12", "n")]));
+    world.steps(4);
+    assert!(world.set("fix").rollouts.len() == 2);
+    // The write that the first rollout was superseded is lost; b rebooted in the meantime.
+    world.set("fix").rollouts[0].status = first.rollouts[0].status.clone();
+    world.snapshot.nodes.get_mut("b").unwrap().boot_id.push_str("-again");
+    world.set("fix").spec = first.spec;
+    world.set("fix").bundle = first.bundle;
+    world.answers.insert("a".into(), Answer::Loads(8));
+    for _ in 0..8 {
+        world.step();
+        let passed =
+            world.set("fix").rollouts[0].has_passed("canary") && world.set("fix").rollouts[0].status.start == 3;
+        assert!(!passed, "the canary has not settled in this start");
+    }
+    world.steps(30);
+    assert_eq!(
+        world.ready_reason("fix"),
+        "Complete",
+        "a reboot between two starts is no failure"
+    );
+    assert_eq!(world.set("fix").rollouts[0].status.start, 3);
+    assert_eq!(world.look(), Decision::default());
+}
+
+#[test]
+fn a_cap_over_all_sets_is_kept_and_named() {
+    let mut world = edge(&["a", "b", "c", "d"]);
+    for (index, name) in ["a", "b", "c", "d"].into_iter().enumerate() {
+        let half = if index < 2 { "left" } else { "right" };
+        world
+            .snapshot
+            .nodes
+            .get_mut(name)
+            .unwrap()
+            .labels
+            .insert("half".into(), half.into());
+        world.answers.insert(name.into(), Answer::Loads(6));
+    }
+    for half in ["left", "right"] {
+        let selector = format!("{{matchLabels: {{half: {half}}}}}");
+        world.add_set(half, &spec("OffBand", &selector, ONE_BY_ONE), &[("6.1", "m")]);
+    }
+    world.snapshot.limits.max_in_flight = Some(1);
+    let mut told = false;
+    for _ in 0..80 {
+        world.step();
+        assert!(open_grants(&world).len() <= 1, "{:?}", open_grants(&world));
+        let blocked_by = world.set("right").status.blocked_by.clone().unwrap_or_default();
+        told |= blocked_by.contains("1 grants in flight over all sets");
+    }
+    assert!(told);
+    assert_eq!(
+        (world.ready_reason("left"), world.ready_reason("right")),
+        ("Complete".into(), "Complete".into())
+    );
+}
+
+#[test]
+fn a_freeze_stops_every_grant_and_holds_what_was_not_begun() {
+    let mut world = edge(&["a", "b"]);
+    world.add_set("fix", &spec("OffBand", "{}", ONE_BY_ONE), &[("6.1", "m")]);
+    for name in ["a", "b"] {
+        world.answers.insert(name.into(), Answer::Loads(8));
+    }
+    world.steps(4);
+    let first = world.granted("fix").pop_first().unwrap();
+    let other = if first == "a" { "b" } else { "a" };
+    world.snapshot.limits.frozen = Some("change freeze until Monday".into());
+    world.step();
+    assert!(hold(&world, &first).contains("change freeze"));
+    assert!(
+        hold(&world, other).is_empty(),
+        "nodes without an open grant are not written"
+    );
+    world.steps(20);
+    assert_eq!(world.granted("fix"), names(&[&first]));
+    assert_eq!(world.ready_reason("fix"), "Frozen");
+    world.snapshot.limits.frozen = None;
+    world.steps(40);
+    assert!(hold(&world, &first).is_empty());
+    assert_eq!(world.ready_reason("fix"), "Complete");
+}
