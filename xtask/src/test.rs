@@ -241,16 +241,40 @@ fn run_program(program: &Program, options: &Options) -> Result<Tally> {
         progress::line(&program.name);
         run_aloud(&mut command)?
     };
-    if options.long && program.layer != Layer::Unit {
-        let mut command = Command::new(&program.path);
-        command
-            .current_dir(&program.folder)
-            .env("CARGO_MANIFEST_DIR", &program.folder);
-        let long = run_aloud(command.args(["--ignored", LONG]))?;
+    if options.long {
+        let long = run_long(program, options)?;
         tally.ignored = tally.ignored.saturating_sub(long.passed + long.failed);
         tally.add(Tally { ignored: 0, ..long });
     }
     Ok(tally)
+}
+
+/// Runs the long tests of a program, if it has any, each by itself: they are few and worth watching in every layer.
+fn run_long(program: &Program, options: &Options) -> Result<Tally> {
+    let command = |arguments: &[&str]| {
+        let mut command = Command::new(&program.path);
+        command
+            .current_dir(&program.folder)
+            .env("CARGO_MANIFEST_DIR", &program.folder)
+            .args(arguments);
+        command
+    };
+    let listed = progress::output(&mut command(&["--ignored", "--list"]))?;
+    let mut tally = Tally::default();
+    for name in long_tests(&listed, options.filter.as_deref()) {
+        progress::line(&format!("{}: {name}", program.name));
+        tally.add(run_aloud(&mut command(&["--ignored", "--exact", name, "--nocapture"]))?);
+    }
+    Ok(tally)
+}
+
+/// The long tests in what a test program lists, by a line such as `name: test` each.
+fn long_tests<'a>(listed: &'a str, filter: Option<&str>) -> Vec<&'a str> {
+    listed
+        .lines()
+        .filter_map(|line| line.strip_suffix(": test"))
+        .filter(|name| name.contains(LONG) && filter.is_none_or(|filter| name.contains(filter)))
+        .collect()
 }
 
 fn run_quietly(name: &str, command: &mut Command) -> Result<Tally> {
@@ -320,6 +344,13 @@ mod tests {
         );
         assert_eq!(Tally::of_line("running 3 tests"), None);
         assert_eq!(Tally::of_line("test result: "), None);
+    }
+
+    #[test]
+    fn long_tests_are_told_from_those_that_run_in_a_guest() {
+        let listed = "in_the_guest: test\nlong_race: test\ninner::long_walk: test\n\n3 tests, 0 benchmarks\n";
+        assert_eq!(long_tests(listed, None), ["long_race", "inner::long_walk"]);
+        assert_eq!(long_tests(listed, Some("walk")), ["inner::long_walk"]);
     }
 
     #[test]
