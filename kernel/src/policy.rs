@@ -26,7 +26,7 @@ pub struct Policy {
     pub signature_enforced: Seen<bool>,
     /// Lockdown, seen only where securityfs is.
     pub lockdown: Seen<Lockdown>,
-    /// `kernel.ftrace_enabled`: livepatching needs it on.
+    /// `kernel.ftrace_enabled`: livepatching needs it on. False as well when ftrace has switched itself off after a fault.
     pub ftrace_enabled: Seen<bool>,
     /// `LoadPin` enforces that modules come from one file system, which an image in memory never does.
     pub loadpin_enforced: Seen<bool>,

@@ -125,6 +125,12 @@ const TEXTS: &[(Errno, &[&str], RefusalReason)] = &[
         &["failed to register ftrace handler", "failed to set ftrace filter"],
         RefusalReason::FunctionHeldByTracer,
     ),
+    // Ftrace has switched itself off after a fault.
+    (
+        Errno::ENODEV,
+        &["failed to register ftrace handler", "failed to set ftrace filter"],
+        RefusalReason::FtraceDisabled,
+    ),
 ];
 
 /// The text of a callback that refused, whatever error number it returned.

@@ -112,7 +112,7 @@ impl Kernel for LinuxKernel {
             modules_disabled: procfs::sysctl_flag(&self.host.proc, "kernel/modules_disabled"),
             signature_enforced: sysfs::signature_enforced(&self.host.sys),
             lockdown: sysfs::lockdown(&self.host.sys),
-            ftrace_enabled: procfs::sysctl_flag(&self.host.proc, "kernel/ftrace_enabled"),
+            ftrace_enabled: procfs::ftrace_enabled(&self.host.proc),
             loadpin_enforced: procfs::loadpin_enforced(&self.host.proc),
             replace_set: self
                 .replace_set

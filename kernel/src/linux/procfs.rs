@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use nix::errno::Errno;
+
 use super::files::{malformed, read_bytes, read_flag, read_number, read_text};
 use crate::blockers::{Straggler, Stragglers, pod_uid};
 use crate::error::KernelError;
@@ -56,6 +58,17 @@ pub(super) fn sysctl_flag(proc: &Path, name: &str) -> Seen<bool> {
         Ok(None) => Seen::unknown(format!("no {name} among the settings")),
         Err(error) => Seen::unknown(error.to_string()),
     }
+}
+
+/// Whether ftrace is on. The setting is there and cannot be read (`ENODEV`) once ftrace has found a fault and has switched
+/// itself off for the rest of the boot (`ftrace_kill()` and `ftrace_enable_sysctl()`, kernel/trace/ftrace.c, 6.1-7.2).
+pub(super) fn ftrace_enabled(proc: &Path) -> Seen<bool> {
+    const NAME: &str = "kernel/ftrace_enabled";
+    let read = fs::read(proc.join("sys").join(NAME));
+    if read.is_err_and(|error| error.raw_os_error() == Some(Errno::ENODEV as i32)) {
+        return Seen::Known(false);
+    }
+    sysctl_flag(proc, NAME)
 }
 
 /// Whether `LoadPin` enforces; a kernel without it has no such setting.

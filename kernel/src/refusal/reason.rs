@@ -78,7 +78,7 @@ pub enum RefusalReason {
     LeftoverPinned,
     /// Another livepatch is in transition.
     TransitionRunning,
-    /// `kernel.ftrace_enabled` is 0.
+    /// `kernel.ftrace_enabled` is 0, or ftrace has switched itself off after a fault.
     FtraceDisabled,
     /// Another tracer that may redirect the function holds it.
     FunctionHeldByTracer,
@@ -151,7 +151,9 @@ impl RefusalReason {
                 "an old module of this name cannot be removed, `force` was used on it: reboot the host"
             }
             Self::TransitionRunning => "another livepatch is in transition: it is tried again when that has ended",
-            Self::FtraceDisabled => "set kernel.ftrace_enabled to 1: livepatching needs it",
+            Self::FtraceDisabled => {
+                "set kernel.ftrace_enabled to 1: livepatching needs it; where that is refused, ftrace has switched itself off after a fault, and only a reboot helps"
+            }
             Self::FunctionHeldByTracer => {
                 "a kprobe or another tracer on the host holds the function: remove it and try again"
             }

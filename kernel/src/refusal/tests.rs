@@ -75,6 +75,11 @@ fn the_text_decides_between_reasons_of_one_number() {
         ),
         (
             Errno::ENODEV,
+            "livepatch: failed to register ftrace handler for function 'f' (-19)",
+            R::FtraceDisabled,
+        ),
+        (
+            Errno::ENODEV,
             "livepatch: pre-patch callback failed for object 'vmlinux'",
             R::CallbackRefused,
         ),
