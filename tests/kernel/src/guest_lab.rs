@@ -1,5 +1,6 @@
 //! A real kernel in a guest as a lab. Does IO: it runs as root in a guest of its own and changes that guest's kernel.
 
+use std::ffi::CString;
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
@@ -8,7 +9,9 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use livepatch_kernel::{BuildId, Host, Kernel, LinuxKernel};
+use livepatch_kernel::{BuildId, Host, Kernel, LinuxKernel, LogMark};
+use nix::errno::Errno;
+use nix::kmod::{DeleteModuleFlags, ModuleInitFlags, delete_module, finit_module};
 
 use crate::damage::replace;
 use crate::lab::{Lab, Module, ProcFile};
@@ -38,9 +41,61 @@ impl GuestLab {
         }
     }
 
+    /// Whether the kernel is of this version or a later one.
+    pub fn is_since(&self, major: u32, minor: u32) -> bool {
+        let release = self.kernel.identity().unwrap().release;
+        let mut numbers = release.split(['.', '-']).map(|number| number.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
+    }
+
     /// The bytes of a module's file.
     pub fn file(&self, name: &str) -> Vec<u8> {
         fs::read(format!("{MODULES}/{name}.ko")).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// One `finit_module` of a test module, as `insmod` does, but never a second one.
+    pub fn insmod(&self, name: &str, parameters: &str) -> Result<(), Errno> {
+        let file = fs::File::open(format!("{MODULES}/{name}.ko")).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let parameters = CString::new(parameters).expect("parameters without NUL");
+        finit_module(file, &parameters, ModuleInitFlags::empty())
+    }
+
+    /// One `delete_module`, of any module.
+    pub fn rmmod(&self, name: &str) -> Result<(), Errno> {
+        let name = CString::new(name).expect("a name without NUL");
+        delete_module(&name, DeleteModuleFlags::O_NONBLOCK)
+    }
+
+    /// Sets a parameter of a loaded module.
+    pub fn set_parameter(&self, module: &str, parameter: &str, value: &str) {
+        let path = format!("/sys/module/{module}/parameters/{parameter}");
+        fs::write(&path, value).unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+
+    /// What the kernel logged since a mark about livepatches, callbacks and modules of the tests, in its own words less
+    /// the prefix of livepatching. Taints are told once per boot, and are no part of it.
+    pub fn story(&self, mark: &LogMark) -> Vec<String> {
+        let log = self.kernel.log_since(mark);
+        assert!(log.complete, "lost the end of the kernel log");
+        let lines = log.lines.into_iter().filter(|line| !line.contains("taint"));
+        lines
+            .filter(|line| line.starts_with("livepatch: ") || line.starts_with("lp_"))
+            .map(|line| line.trim_start_matches("livepatch: ").to_owned())
+            .collect()
+    }
+
+    /// Lets the worker of `lp_target_busy` end, and removes it and `lp_target` when no livepatch is in their way.
+    fn release_targets(&self) {
+        if self.is_loaded("lp_target_busy") {
+            self.set_parameter("lp_target_busy", "hold", "0");
+        }
+        if self.kernel.livepatches().unwrap().is_empty() {
+            for target in ["lp_target", "lp_target_busy"] {
+                if self.is_loaded(target) {
+                    self.rmmod(target).unwrap_or_else(|errno| panic!("{target}: {errno}"));
+                }
+            }
+        }
     }
 
     fn busybox(command: &[&str]) {
@@ -131,6 +186,7 @@ impl Lab for GuestLab {
     }
 
     fn wake(&self) {
+        self.release_targets();
         if self.is_loaded("lp_sleeper") {
             let mut sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
             for mut sleeper in sleepers.drain(..) {

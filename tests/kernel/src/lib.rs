@@ -14,6 +14,9 @@
 
 pub mod cases;
 pub mod damage;
+#[cfg(test)]
+mod evidence;
 pub mod fake_lab;
 pub mod guest_lab;
 pub mod lab;
+pub mod turns;

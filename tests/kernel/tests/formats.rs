@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use livepatch_module::{Inspection, ReplaceValue, inspect};
-use livepatch_rig::kernel_vm::{self, GuestFile, KernelVmSpec};
+use livepatch_rig::kernel_vm::{self, Boot, GuestFile, KernelVmSpec};
 use livepatch_rig::kernels::{Kernel, Series};
 use livepatch_rig::modules;
 
@@ -60,6 +60,7 @@ fn inspect_tells_what_the_kernel_shows() {
             files: GuestFile::folder("modules", &folder).unwrap(),
             command: ["sh", "-euc", SCRIPT].map(str::to_owned).to_vec(),
             deadline: Duration::from_mins(4),
+            boot: Boot::default(),
         };
         let shown = kernel_vm::run(&spec).unwrap().success().unwrap();
         let mut loaded = BTreeMap::new();

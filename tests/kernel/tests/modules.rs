@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use livepatch_rig::kernel_vm::{self, GuestFile, KernelVmSpec, Outcome};
+use livepatch_rig::kernel_vm::{self, Boot, GuestFile, KernelVmSpec, Outcome};
 use livepatch_rig::kernels::{Kernel, Series};
 use livepatch_rig::modules;
 
@@ -15,6 +15,7 @@ fn outcome(series: Series, script: &str, deadline: Duration) -> Result<Outcome> 
         files: GuestFile::folder("modules", &modules::build(&kernel)?)?,
         command: ["sh", "-euc", script].map(str::to_owned).to_vec(),
         deadline,
+        boot: Boot::default(),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use livepatch_rig::kernel_vm::{self, GuestFile, KernelVmSpec};
+use livepatch_rig::kernel_vm::{self, Boot, GuestFile, KernelVmSpec};
 use livepatch_rig::kernels::{Kernel, Series};
 use livepatch_rig::payload;
 
@@ -25,6 +25,7 @@ fn a_test_program_runs_in_a_guest() {
             .map(str::to_owned)
             .to_vec(),
         deadline: Duration::from_mins(1),
+        boot: Boot::default(),
     })
     .unwrap();
     assert_eq!(outcome.exit_code, 0, "{}", outcome.output);

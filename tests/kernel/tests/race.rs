@@ -6,23 +6,23 @@
 
 #![expect(clippy::unwrap_used, reason = "test code fails by panicking")]
 
+mod guest;
+
 use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::fs;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use guest::Run;
 use livepatch_kernel::operation::{Load, LoadOutcome, OnTimeout, Repair, RepairMeans, run};
 use livepatch_kernel::symbols::{SymbolCounts, TracedFunction};
 use livepatch_kernel::{
     BootId, BootTime, CallError, Identity, Kernel, KernelError, KernelLog, Livepatch, LoadedModule, LogMark,
     PendingLoad, Policy, Seen, Standing, Straggler, Stragglers, Taints,
 };
-use livepatch_rig::kernel_vm::{self, GuestFile, KernelVmSpec};
-use livepatch_rig::kernels::{self, Series};
-use livepatch_rig::{modules, payload};
+use livepatch_rig::kernels::Series;
 use livepatch_tests_kernel::guest_lab::GuestLab;
 use livepatch_tests_kernel::lab::{Lab, ProcFile};
 
@@ -224,33 +224,10 @@ fn in_the_guest() {
 }
 
 fn run_on(series: Series, tries: u32, deadline: Duration) {
-    let kernel = kernels::Kernel::get(series).unwrap();
-    let mut files = GuestFile::folder("modules", &modules::build(&kernel).unwrap()).unwrap();
-    let faults = Path::new(env!("CARGO_MANIFEST_DIR")).join("../modules/kernel");
-    files.extend(GuestFile::folder("modules", &modules::build_from(&kernel, &faults).unwrap()).unwrap());
-    let program = payload::test("livepatch-tests-kernel", "race").unwrap();
-    files.push(GuestFile::copy("race", program));
-    let tries = format!("TRIES={tries}");
-    let command = [
-        "/bin/busybox",
-        "env",
-        &tries,
-        "/race",
-        "--ignored",
-        "--exact",
-        "in_the_guest",
-        "--nocapture",
-    ];
-    let command = command.map(str::to_owned).to_vec();
-    let spec = KernelVmSpec {
-        kernel: &kernel,
-        files,
-        command,
-        deadline,
-    };
-    let outcome = kernel_vm::run(&spec).unwrap();
-    print!("{}", outcome.output);
-    assert_eq!(outcome.exit_code, 0, "Linux {series}");
+    let mut run = Run::of("race");
+    run.environment = vec![format!("TRIES={tries}")];
+    run.deadline = deadline;
+    run.on(series);
 }
 
 #[test]

@@ -34,6 +34,26 @@ pub struct KernelVmSpec<'a> {
     pub command: Vec<String>,
     /// The guest is killed after this long, which is an error; counted from power-on.
     pub deadline: Duration,
+    /// What most guests do not need to say.
+    pub boot: Boot,
+}
+
+/// How a guest boots.
+#[derive(Debug, Clone, Copy)]
+pub struct Boot {
+    /// Processors; more than one makes livepatching slow, see [`Machine::processors`].
+    pub processors: u32,
+    /// Added to the kernel command line.
+    pub parameters: &'static str,
+}
+
+impl Default for Boot {
+    fn default() -> Self {
+        Self {
+            processors: 1,
+            parameters: "",
+        }
+    }
 }
 
 /// A file of the guest.
@@ -66,6 +86,15 @@ impl GuestFile {
             path: path.into(),
             mode: 0o755,
             content: Content::Bytes(content.into().into_bytes()),
+        }
+    }
+
+    /// A file with these bytes.
+    pub fn bytes(path: impl Into<String>, content: impl Into<Vec<u8>>) -> Self {
+        Self {
+            path: path.into(),
+            mode: 0o644,
+            content: Content::Bytes(content.into()),
         }
     }
 
@@ -130,8 +159,9 @@ pub fn run(spec: &KernelVmSpec<'_>) -> Result<Outcome> {
             name: "qemu",
             kernel: &spec.kernel.image(),
             initrd: &initrd,
-            append: "printk.time=1 loglevel=7",
+            append: &format!("printk.time=1 loglevel=7 {}", spec.boot.parameters),
             memory: 512,
+            processors: spec.boot.processors,
             console: &console,
             arguments: ["-serial", &format!("file:{}", output.display()), "-no-reboot"]
                 .map(str::to_owned)

@@ -193,6 +193,7 @@ impl NodeVm {
             initrd: &self.folder.path().join("initrd"),
             append: &format!("quiet {}", self.spec.kernel_arguments),
             memory: MEMORY,
+            processors: 1,
             console: &self.folder.path().join("console"),
             arguments,
         })?;
