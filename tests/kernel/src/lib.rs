@@ -19,4 +19,5 @@ mod evidence;
 pub mod fake_lab;
 pub mod guest_lab;
 pub mod lab;
+pub mod stock;
 pub mod turns;

@@ -149,6 +149,15 @@ impl Kernel {
         headers(&self.root, &self.release)
     }
 
+    /// All modules of the same kernel as it is built for ordinary machines, about four thousand: the folder of their
+    /// package, downloaded if the cache does not hold it.
+    pub fn all_modules(&self) -> Result<PathBuf> {
+        let release = self.release.replace("-cloud-", "-");
+        let package = format!("linux-image-{release}");
+        let root = debian::extracted(&format!("all-modules-{release}"), self.series.suite(), &[&package])?;
+        Ok(root.join("lib/modules").join(release))
+    }
+
     /// One of the kernel's own modules, uncompressed; `None` if it is built in. Underscores and dashes are the same.
     pub fn module(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let wanted = name.replace('-', "_");
