@@ -1,5 +1,6 @@
-//! Developer commands: demo, test, generate. `cargo xtask COMMAND`.
+//! Developer commands: bench, demo, test, generate. `cargo xtask COMMAND`.
 
+mod bench;
 mod checks;
 mod definitions;
 mod demo;
@@ -21,6 +22,8 @@ enum Task {
     Test(test::Options),
     /// Write the files that are generated from the source.
     Generate(generate::Options),
+    /// Measure what the parts cost on this machine.
+    Bench(bench::Options),
     /// Start a cluster of virtual machines with this project on it.
     Demo(demo::Options),
 }
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
     let result = match Task::parse() {
         Task::Test(options) => Ok(test::run(&options)),
         Task::Generate(options) => generate::run(&options),
+        Task::Bench(options) => bench::run(&options),
         Task::Demo(options) => demo::run(&options),
     };
     match result {

@@ -24,6 +24,11 @@ pub fn program(package: &str, name: &str) -> Result<PathBuf> {
     build(&["build", "--package", package, "--bin", name], name)
 }
 
+/// A program of a package, optimised.
+pub fn release_program(package: &str, name: &str) -> Result<PathBuf> {
+    build(&["build", "--release", "--package", package, "--bin", name], name)
+}
+
 /// Programs as a release has them, each of the package that bears its name: what goes into images. Built by one cargo,
 /// which compiles what they share once.
 pub fn releases<const N: usize>(names: [&str; N]) -> Result<[PathBuf; N]> {
