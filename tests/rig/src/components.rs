@@ -63,3 +63,8 @@ pub fn runc() -> Result<PathBuf> {
 pub fn registry() -> Result<PathBuf> {
     Ok(debian::extracted("docker-registry", Suite::Machine, &["docker-registry"])?.join("usr/bin/docker-registry"))
 }
+
+/// The program promtool, which checks and tests alert rules.
+pub fn promtool() -> Result<PathBuf> {
+    Ok(debian::extracted("prometheus", Suite::Machine, &["prometheus"])?.join("usr/bin/promtool"))
+}

@@ -25,6 +25,7 @@ fn everything() -> Value {
         "mirrors": [{"prefix": "registry.example.com", "endpoint": "http://10.0.2.2:5000"}],
     });
     values["imagePullSecrets"] = json!(["pull"]);
+    values["metrics"] = json!({"dashboard": {"enabled": true, "annotations": {"grafana_folder": "Kernel"}}});
     values["networkPolicy"] = json!({"enabled": true, "from": [{"namespaceSelector": {}}]});
     for component in ["operator", "agent"] {
         values[component]["env"] = json!([{"name": "HTTPS_PROXY", "value": "http://proxy.example.com:3128"}]);
@@ -319,6 +320,38 @@ fn the_configuration_of_registries_reaches_both_read_only() {
         mirrors.trim(),
         "- endpoint: http://10.0.2.2:5000\n  prefix: registry.example.com"
     );
+}
+
+/// In both files there is text that Helm would take for a template.
+#[test]
+fn alerts_and_dashboard_are_rendered_as_they_are() {
+    let space = Space::create("watching").unwrap();
+    let objects = rendered(&space, &everything());
+    let dashboard = one(&objects, "ConfigMap", "livepatch-dashboard");
+    let file = |name: &str| fs::read_to_string(chart().join("files").join(name)).unwrap();
+    assert_eq!(dashboard["metadata"]["labels"]["grafana_dashboard"], "1");
+    assert_eq!(
+        dashboard["data"]["livepatch.json"].as_str().unwrap().trim(),
+        file("dashboard.json").trim()
+    );
+
+    let mut values = values();
+    values["metrics"] = json!({"prometheusRule": {"enabled": true, "labels": {"release": "monitoring"}}});
+    let path = space.plane().folder().path().join("values-alerts.json");
+    fs::write(&path, values.to_string()).unwrap();
+    let printed = helm(&space)
+        .run(&[
+            "template",
+            "livepatch-operator",
+            &chart().to_string_lossy(),
+            &format!("--values={}", path.display()),
+            "--show-only=templates/prometheus-rule.yaml",
+        ])
+        .unwrap();
+    let rule: Value = serde_saphyr::from_str(&printed).unwrap();
+    let rules: Value = serde_saphyr::from_str(&file("alerts.yaml")).unwrap();
+    assert_eq!((&rule["kind"], &rule["spec"]), (&json!("PrometheusRule"), &rules));
+    assert_eq!(rule["metadata"]["labels"]["release"], "monitoring");
 }
 
 #[test]
