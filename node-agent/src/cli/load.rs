@@ -14,7 +14,7 @@ use livepatch_kernel::{BootTime, BuildId, Kernel, KernelError};
 use super::args::{Allowed, Load};
 use super::check::{self, Answer};
 use super::exit::Exit;
-use super::host::{self, Rights};
+use super::host;
 use super::interrupts::Interrupts;
 use super::module_file::{FileError, ModuleFile};
 use super::output;
@@ -52,27 +52,18 @@ pub fn run(options: &Load) -> Exit {
         }
     };
     let mut progress = Progress::new(options.quiet);
-    let name = &file.inspection.name;
-    let changed = if Rights::read().is_some_and(|rights| !rights.modules) {
-        Changed::refused_by(name, vec![check::not_permitted(Weight::Fails)])
-    } else {
-        match (
-            ownership::take(&options.place.state_dir, options.despite_agent),
-            host::kernel(),
-        ) {
-            (Err(error), _) => Changed::not_ours(name, &error),
-            (_, Err(error)) => Changed::unreadable(name, &error),
-            (Ok(_ours), Ok(kernel)) => {
-                let order = Order {
-                    file: &file,
-                    parameters,
-                    timeout: options.timeout,
-                    allowed: options.allowed,
-                };
-                load(&kernel, &order, &interrupts, &mut progress)
-            }
-        }
+    let order = Order {
+        file: &file,
+        parameters,
+        timeout: options.timeout,
+        allowed: options.allowed,
     };
+    let changed = ownership::change(
+        &file.inspection.name,
+        &options.place.state_dir,
+        options.despite_agent,
+        |kernel| load(kernel, &order, &interrupts, &mut progress),
+    );
     output::show(options.output, &changed, changed.exit)
 }
 

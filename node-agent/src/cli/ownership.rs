@@ -7,9 +7,13 @@ use std::time::Duration;
 
 use livepatch_agent::durable;
 use livepatch_agent::lock::HostLock;
+use livepatch_kernel::Kernel;
+use livepatch_kernel::preflight::Weight;
 use thiserror::Error;
 
-use super::host;
+use super::check;
+use super::host::{self, Rights};
+use super::result::Changed;
 
 /// Somebody who asks whether the lock is held shares it for an instant: it is tried so often before that counts.
 const TRIES: u32 = 5;
@@ -73,6 +77,22 @@ impl NotOurs {
                 "use a LivepatchSet, stop the agent, or change the host all the same with --despite-agent (touch /etc/livepatch/stop before it, so that the agent begins nothing meanwhile)"
             }
         }
+    }
+}
+
+/// Changes this host, if that is ours to do: with the right to load modules, a kernel that can be read, and the locks.
+/// They are taken last, so that a refusal leaves nothing behind.
+pub fn change(name: &str, state: &Path, despite_agent: bool, change: impl FnOnce(&dyn Kernel) -> Changed) -> Changed {
+    if Rights::read().is_some_and(|rights| !rights.modules) {
+        return Changed::refused_by(name, vec![check::not_permitted(Weight::Fails)]);
+    }
+    let kernel = match host::kernel() {
+        Ok(kernel) => kernel,
+        Err(error) => return Changed::unreadable(name, &error),
+    };
+    match take(state, despite_agent) {
+        Ok(_ours) => change(&kernel),
+        Err(error) => Changed::not_ours(name, &error),
     }
 }
 

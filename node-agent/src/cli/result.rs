@@ -24,6 +24,8 @@ pub enum Ended {
     Unloaded,
     /// Nothing was changed.
     Refused,
+    /// Nothing was changed, because the kernel cannot be read.
+    Failed,
     /// Begun, and taken back.
     TakenBack,
     /// A person has to look.
@@ -80,6 +82,7 @@ impl Changed {
             exit: match result {
                 Ended::Loaded | Ended::AlreadyLoaded | Ended::Unloaded => Exit::Done,
                 Ended::Refused => Exit::Refused,
+                Ended::Failed => Exit::Failed,
                 Ended::TakenBack => Exit::TakenBack,
                 Ended::Unfinished => Exit::Unfinished,
             },
@@ -130,9 +133,7 @@ impl Changed {
 
     /// The kernel cannot be read, before anything was done.
     pub fn unreadable(module: &str, error: &KernelError) -> Self {
-        let mut failed = Self::new(module, Ended::Refused, super::causes(error)).because(error.reason(), "");
-        failed.exit = Exit::Failed;
-        failed
+        Self::new(module, Ended::Failed, super::causes(error)).because(error.reason(), "`doctor` says more")
     }
 }
 
@@ -158,6 +159,7 @@ impl Report for Changed {
             Ended::AlreadyLoaded => (Tone::Good, "already loaded"),
             Ended::Unloaded => (Tone::Good, "unloaded"),
             Ended::Refused => (Tone::Bad, "refused"),
+            Ended::Failed => (Tone::Bad, "failed"),
             Ended::TakenBack => (Tone::Warn, "taken back"),
             Ended::Unfinished => (Tone::Bad, "not finished"),
         };

@@ -6,17 +6,15 @@ mod tests;
 use std::time::Duration;
 
 use livepatch_kernel::operation::{Disable, DisableOutcome, OnTimeout, UnloadOutcome};
-use livepatch_kernel::preflight::Weight;
 use livepatch_kernel::{Kernel, RefusalReason};
 
 use super::args::Unload;
 use super::exit::Exit;
-use super::host::{self, Rights};
 use super::interrupts::Interrupts;
 use super::module_file::module_name;
 use super::progress::{Progress, to_its_end};
 use super::result::{Changed, Ended, seconds, transition_runs};
-use super::{check, output, ownership};
+use super::{output, ownership};
 
 /// How long the references of a disabled livepatch are waited for; the kernel drops them from a workqueue.
 const REFERENCES: Duration = Duration::from_secs(15);
@@ -32,18 +30,9 @@ pub fn run(options: &Unload) -> Exit {
         }
     };
     let mut progress = Progress::new(options.quiet);
-    let changed = if Rights::read().is_some_and(|rights| !rights.modules) {
-        Changed::refused_by(&name, vec![check::not_permitted(Weight::Fails)])
-    } else {
-        match (
-            ownership::take(&options.place.state_dir, options.despite_agent),
-            host::kernel(),
-        ) {
-            (Err(error), _) => Changed::not_ours(&name, &error),
-            (_, Err(error)) => Changed::unreadable(&name, &error),
-            (Ok(_ours), Ok(kernel)) => unload(&kernel, &name, options.timeout, &interrupts, &mut progress),
-        }
-    };
+    let changed = ownership::change(&name, &options.place.state_dir, options.despite_agent, |kernel| {
+        unload(kernel, &name, options.timeout, &interrupts, &mut progress)
+    });
     output::show(options.output, &changed, changed.exit)
 }
 

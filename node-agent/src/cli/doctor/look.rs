@@ -39,7 +39,7 @@ pub(super) struct Symptoms {
     pub(super) tasks: Seen<Stragglers>,
     pub(super) log: bool,
     pub(super) taints: Option<Taints>,
-    pub(super) livepatches: Vec<Livepatch>,
+    pub(super) livepatches: Result<Vec<Livepatch>, String>,
     pub(super) leftovers: Result<Vec<LoadedModule>, String>,
     pub(super) modules: bool,
     pub(super) others: Others,
@@ -57,9 +57,7 @@ pub(super) fn look(place: &Place) -> Symptoms {
         real: false,
         ..paths.clone()
     });
-    let livepatching = host::kernel()
-        .map(|_| ())
-        .map_err(|error| chain(error.reason(), &error));
+    let livepatching = host::kernel().map(|_| ()).map_err(|error| causes(&error));
     let kernel = match bare {
         Ok(kernel) => kernel,
         Err(error) => return nothing(place, &paths, &chain(error.reason(), &error)),
@@ -76,7 +74,7 @@ pub(super) fn look(place: &Place) -> Symptoms {
         tasks: kernel.stragglers(true, 0),
         log: kernel.log_since(&kernel.log_mark()).complete,
         taints: kernel.taints().ok(),
-        livepatches: kernel.livepatches().unwrap_or_default(),
+        livepatches: kernel.livepatches().map_err(|error| causes(&error)),
         leftovers: kernel.leftovers().map_err(|error| causes(&error)),
         ..nothing(place, &paths, "")
     }
@@ -102,7 +100,7 @@ fn nothing(place: &Place, paths: &Host, why: &str) -> Symptoms {
         tasks: Seen::unknown(why),
         log: false,
         taints: None,
-        livepatches: Vec::new(),
+        livepatches: Err(why.to_owned()),
         leftovers: Err(why.to_owned()),
         modules: false,
         others: services::look(&paths.proc),

@@ -58,7 +58,7 @@ fn good() -> Symptoms {
         }),
         log: true,
         taints: Some(Taints(0)),
-        livepatches: Vec::new(),
+        livepatches: Ok(Vec::new()),
         leftovers: Ok(Vec::new()),
         modules: true,
         others: Others {
@@ -216,7 +216,7 @@ fn what_is_to_be_known_does_not_make_a_host_unfit() {
                     .poll()
                     .unwrap()
                     .unwrap();
-                s.livepatches = kernel.livepatches().unwrap();
+                s.livepatches = Ok(kernel.livepatches().unwrap());
             },
             "transition",
             "TransitionRunning",
@@ -230,7 +230,8 @@ fn what_is_to_be_known_does_not_make_a_host_unfit() {
 #[test]
 fn what_is_not_seen_is_never_good() {
     type Change = fn(&mut Symptoms);
-    let cases: [(Change, &str); 5] = [
+    let cases: [(Change, &str); 6] = [
+        (|s| s.livepatches = Err("hidden".into()), "livepatching"),
         (|s| s.tasks = Seen::unknown("hidden"), "tasks"),
         (|s| s.policy.lockdown = Seen::unknown("hidden"), "signatures"),
         (|s| s.policy.ftrace_enabled = Seen::unknown("hidden"), "ftrace"),
