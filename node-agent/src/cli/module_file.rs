@@ -40,7 +40,7 @@ pub enum FileError {
         source: DecompressError,
     },
     /// It is no livepatch that could be read.
-    #[error("is not a livepatch that can be read")]
+    #[error("not read as a livepatch")]
     Inspect {
         /// Why not.
         source: InspectError,

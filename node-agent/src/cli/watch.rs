@@ -44,7 +44,7 @@ pub fn run(options: &Watch) -> Exit {
         output::print("\u{1b}[2J", Exit::Done);
     }
     loop {
-        let now = match look(&kernel, jiff::Timestamp::now().to_string()) {
+        let now = match look(&kernel, now()) {
             Ok(now) => now,
             Err(error) => {
                 output::complain(&chain(error.reason(), &error));
@@ -66,6 +66,11 @@ pub fn run(options: &Watch) -> Exit {
         before = Some(now);
         thread::sleep(INTERVAL);
     }
+}
+
+/// Now, to the second.
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Looks.
