@@ -144,7 +144,7 @@ fn settings(inspection: &Inspection, state: &KernelState, findings: &mut Vec<Fin
         );
     }
     if policy.ftrace_enabled.is(&false) {
-        refused(RefusalReason::FtraceDisabled, "kernel.ftrace_enabled is 0");
+        refused(RefusalReason::FtraceDisabled, "ftrace is off");
     }
     if policy.replace_set.is(&true) {
         findings.push(finding(

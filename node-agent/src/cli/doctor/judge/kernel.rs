@@ -212,7 +212,7 @@ pub(super) fn signatures(seen: &Symptoms) -> Item {
 pub(super) fn ftrace(seen: &Symptoms) -> Item {
     match &seen.policy.ftrace_enabled {
         Seen::Known(true) => good("ftrace", "enabled"),
-        Seen::Known(false) => refused("ftrace", RefusalReason::FtraceDisabled, "kernel.ftrace_enabled is 0"),
+        Seen::Known(false) => refused("ftrace", RefusalReason::FtraceDisabled, "ftrace is off"),
         Seen::Unknown(why) => unseen("ftrace", why),
     }
 }
