@@ -5,18 +5,17 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use livepatch_crds::node::Grant;
-use livepatch_kernel::operation::{
-    self, DisableOutcome, LoadOutcome, LoadRequest, OnTimeout, Operation, Roster, Unload, UnloadOutcome,
-};
+use livepatch_kernel::operation::{self, LoadRequest, Loaded, OnTimeout, Operation, Roster, Unload, UnloadOutcome};
 use livepatch_kernel::preflight::{KernelState, Weight, preflight};
 use livepatch_kernel::{BuildId, KernelError, RefusalReason};
 use tokio::sync::watch;
 
+use crate::aftermath::{self, Aftermath};
 use crate::agent::Agent;
-use crate::conclude::{Conclusion, Disabled, chain, conclude, disabled};
+use crate::conclude::chain;
 use crate::decide::{Disable, JournalState, Key, Load, Step, decide};
 use crate::fetch::Seen;
-use crate::journal::{Entry, Failure, Journal, Phase};
+use crate::journal::{Entry, Failure, Journal};
 use crate::operate;
 use crate::retry::Subject;
 
@@ -44,6 +43,7 @@ impl Agent {
         match self.blocking(move || file.write(&content)).await {
             Ok(()) => {
                 self.memory.retries.forget(&Subject::Journal);
+                self.note_gaps(&journal);
                 self.memory.journal = JournalState::Known(journal);
                 true
             }
@@ -54,19 +54,19 @@ impl Agent {
         }
     }
 
-    async fn change_entry(&mut self, key: &Key, change: impl FnOnce(Entry) -> Option<Entry>) {
-        let JournalState::Known(journal) = &self.memory.journal else {
+    /// Counts how long livepatches were out of effect that are back.
+    fn note_gaps(&self, journal: &Journal) {
+        let JournalState::Known(before) = &self.memory.journal else {
             return;
         };
-        let mut journal = journal.clone();
-        let Some(entry) = journal.entry(&key.set_uid, &key.pair).cloned() else {
-            return;
-        };
-        match change(entry) {
-            Some(changed) => journal.put(changed),
-            None => journal.entries.retain(|entry| Key::of(entry) != *key),
+        for entry in &journal.entries {
+            let told = before
+                .entry(&entry.set_uid, &entry.pair)
+                .and_then(|entry| entry.gap_milliseconds);
+            if let Some(gap) = entry.gap_milliseconds.filter(|gap| Some(*gap) != told) {
+                self.metrics.observe_gap(Duration::from_millis(gap));
+            }
         }
-        self.keep(journal).await;
     }
 
     /// Notes a failure that passes.
@@ -78,24 +78,60 @@ impl Agent {
             .failed(subject, failure, self.kernel.now(), Self::jitter());
     }
 
-    /// Notes a failure that does not; but what another livepatch took out of effect is tried again for ever.
+    /// Notes a failure that does not.
     pub(crate) async fn give_up(&mut self, entry: Entry, failure: Failure) {
-        if entry.absence.is_some() {
-            let subject = Subject::Restore(entry.pair.clone());
-            self.change_entry(&Key::of(&entry), Entry::unbegun).await;
-            return self.wait_with(subject, failure);
+        if let JournalState::Known(journal) = &self.memory.journal {
+            let aftermath = aftermath::give_up(journal.clone(), entry.clone(), failure);
+            self.face(aftermath, &entry).await;
         }
-        tracing::error!(
-            reason = %failure.reason, set = %entry.set, rollout = %entry.rollout, module = %entry.module,
-            "failed: {}", failure.message
+    }
+
+    /// Writes down what follows from an operation on `entry`.
+    async fn face(&mut self, aftermath: Aftermath, entry: &Entry) {
+        let Aftermath {
+            journal,
+            waits,
+            ended,
+            failed,
+            loaded,
+            unreturned,
+        } = aftermath;
+        if let Some(loaded) = loaded {
+            self.note_load(&loaded, entry);
+        }
+        if let Some(failure) = failed {
+            tracing::error!(
+                reason = %failure.reason, set = %entry.set, rollout = %entry.rollout, module = %entry.module,
+                "failed: {}", failure.message
+            );
+            self.metrics.failed(&failure.reason);
+        }
+        if let Some(journal) = journal {
+            self.keep(journal).await;
+        }
+        if let Some(subject) = ended {
+            self.memory.retries.forget(&subject);
+        }
+        if let Some((subject, failure)) = waits {
+            if matches!(subject, Subject::Follow(_)) {
+                self.memory.blockers.clone_from(&failure.blockers);
+            }
+            self.wait_with(subject, failure);
+        }
+        self.memory.unreturned.extend(unreturned);
+    }
+
+    fn note_load(&self, loaded: &Loaded, entry: &Entry) {
+        let took = loaded.effective.since(loaded.called.unwrap_or(entry.started));
+        self.metrics.observe_transition(took);
+        if let Some(repair) = &loaded.repair {
+            self.metrics.observe_gap(repair.gap);
+        }
+        tracing::info!(
+            set = %entry.set, rollout = %entry.rollout, module = %entry.module,
+            milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            replaced = ?loaded.replaced, repair = ?loaded.repair, "loaded"
         );
-        self.metrics.failed(&failure.reason);
-        let JournalState::Known(journal) = &self.memory.journal else {
-            return;
-        };
-        let mut journal = journal.clone();
-        journal.put(entry.failed(failure));
-        self.keep(journal).await;
     }
 
     async fn load(&mut self, load: Load) {
@@ -126,20 +162,18 @@ impl Agent {
             Ok(roster) => roster,
             Err(error) => return self.wait_with(subject, unreadable(&error)),
         };
-        entry.postpone(self.kernel.now());
         let JournalState::Known(journal) = &self.memory.journal else {
             return;
         };
-        let mut journal = journal.clone();
-        journal.boots.last_load = Some(entry.started);
-        journal.put(entry.clone());
+        let journal = aftermath::before_load(journal, &mut entry, self.kernel.now());
         if !self.keep(journal).await {
             return;
         }
         tracing::info!(set = %entry.set, rollout = %entry.rollout, module = %entry.module, "loading");
         let operation = operation::Load::new(request(&entry, image));
-        if let Some(outcome) = self.operate(operation).await {
-            self.conclude(outcome, entry, subject).await;
+        if let (Some(outcome), JournalState::Known(journal)) = (self.operate(operation).await, &self.memory.journal) {
+            let aftermath = aftermath::after_load(journal, entry.clone(), subject, outcome);
+            self.face(aftermath, &entry).await;
         }
     }
 
@@ -164,22 +198,22 @@ impl Agent {
         {
             return self.wait_with(subject, failure);
         }
-        entry.postpone(self.kernel.now());
         let JournalState::Known(journal) = &self.memory.journal else {
             return;
         };
-        let mut journal = journal.clone();
-        if let Some(target) = &target {
-            journal.put(target.clone());
-        }
-        journal.put(entry.clone());
+        let journal = aftermath::before_disable(journal, &mut entry, target.as_ref(), self.kernel.now());
         if !self.keep(journal).await {
             return;
         }
         tracing::info!(set = %entry.set, module = %entry.module, phase = ?entry.phase, "disabling");
         let operation = operation::Disable::new(&entry.module, entry.deadline, OnTimeout::Revert);
-        if let Some(outcome) = self.operate(operation).await {
-            self.conclude_disable(outcome, &entry, subject).await;
+        self.disabling(operation, &entry, subject).await;
+    }
+
+    async fn disabling(&mut self, operation: operation::Disable, entry: &Entry, subject: Subject) {
+        if let (Some(outcome), JournalState::Known(journal)) = (self.operate(operation).await, &self.memory.journal) {
+            let aftermath = aftermath::after_disable(journal, entry, subject, outcome);
+            self.face(aftermath, entry).await;
         }
     }
 
@@ -224,16 +258,14 @@ impl Agent {
         let subject = Subject::Follow(entry.pair.clone());
         if entry.is_going() {
             let operation = operation::Disable::new(&entry.module, entry.deadline, OnTimeout::Revert);
-            if let Some(outcome) = self.operate(operation).await {
-                self.conclude_disable(outcome, &entry, subject).await;
-            }
-            return;
+            return self.disabling(operation, &entry, subject).await;
         }
         // Without its image a lost race could not be repaired, but the transition goes on all the same.
         let image = self.image(&entry).await.unwrap_or_default();
         let operation = operation::Load::resume(request(&entry, image), entry.started, entry.roster.clone());
-        if let Some(outcome) = self.operate(operation).await {
-            self.conclude(outcome, entry, subject).await;
+        if let (Some(outcome), JournalState::Known(journal)) = (self.operate(operation).await, &self.memory.journal) {
+            let aftermath = aftermath::after_load(journal, entry.clone(), subject, outcome);
+            self.face(aftermath, &entry).await;
         }
     }
 
@@ -253,83 +285,6 @@ impl Agent {
         let ended = self.reporting_blockers(working.boxed(), Some(&mut receiver)).await;
         self.memory.blockers.clear();
         ended?.ok()?
-    }
-
-    async fn conclude_disable(&mut self, outcome: DisableOutcome, entry: &Entry, subject: Subject) {
-        match disabled(outcome) {
-            // The next look at the kernel writes it down.
-            Disabled::Gone => {
-                self.memory.retries.forget(&subject);
-                tracing::info!(set = %entry.set, module = %entry.module, "disabled");
-            }
-            Disabled::Back(failure) => {
-                let target = self.plan_of(entry);
-                match target {
-                    Some(target) => self.give_up(target, failure).await,
-                    None => self.wait_with(subject, failure),
-                }
-            }
-            Disabled::Later(failure) => self.wait_with(subject, failure),
-            Disabled::Unfinished(failure) => {
-                self.memory.blockers.clone_from(&failure.blockers);
-                self.wait_with(Subject::Follow(entry.pair.clone()), failure);
-            }
-        }
-    }
-
-    /// The entry whose plan takes this one out.
-    fn plan_of(&self, entry: &Entry) -> Option<Entry> {
-        let JournalState::Known(journal) = &self.memory.journal else {
-            return None;
-        };
-        let absence = entry.absence.as_ref()?;
-        let is_target = |other: &&Entry| other.phase == Phase::Clearing && other.pair.sha256 == absence.by;
-        journal.entries.iter().find(is_target).cloned()
-    }
-
-    async fn conclude(&mut self, outcome: LoadOutcome, entry: Entry, subject: Subject) {
-        self.note_exposure(&outcome, &entry).await;
-        match conclude(outcome) {
-            Conclusion::Loaded(loaded) => {
-                // The next look at the kernel writes it down.
-                let took = loaded.effective.since(loaded.called.unwrap_or(entry.started));
-                self.metrics.observe_transition(took);
-                if let Some(repair) = &loaded.repair {
-                    self.metrics.observe_gap(repair.gap);
-                }
-                self.memory.retries.forget(&subject);
-                tracing::info!(
-                    set = %entry.set, rollout = %entry.rollout, module = %entry.module,
-                    milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-                    replaced = ?loaded.replaced, repair = ?loaded.repair, "loaded"
-                );
-            }
-            Conclusion::Failed(failure) => self.give_up(entry, failure).await,
-            Conclusion::Later(failure) => {
-                self.change_entry(&Key::of(&entry), Entry::unbegun).await;
-                self.wait_with(subject, failure);
-            }
-            Conclusion::Unfinished(failure) => {
-                self.memory.blockers.clone_from(&failure.blockers);
-                self.wait_with(Subject::Follow(entry.pair), failure);
-            }
-            Conclusion::NotReturned => {
-                self.memory.unreturned.insert(entry.module);
-            }
-        }
-    }
-
-    /// While an atomic replace lasted, tasks that had switched ran without the fixes that it would have thrown out, also
-    /// if it was taken back in the end.
-    async fn note_exposure(&mut self, outcome: &LoadOutcome, entry: &Entry) {
-        let (LoadOutcome::Reverted { exposure, .. }, JournalState::Known(journal)) = (outcome, &self.memory.journal)
-        else {
-            return;
-        };
-        let mut journal = journal.clone();
-        if journal.expose(entry, *exposure) {
-            self.keep(journal).await;
-        }
     }
 
     async fn remove_leftover(&mut self, name: String) {

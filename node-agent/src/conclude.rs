@@ -186,7 +186,8 @@ impl Entry {
                 boot: BootId(String::new()),
                 ..self
             }),
-            _ => None,
+            Phase::Starting { again: false } | Phase::Clearing => None,
+            _ => Some(self),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod aftermath;
 mod agent;
 mod apply;
 pub mod cluster;

@@ -150,6 +150,14 @@ impl FakeKernel {
         self.model().refuse_write = Some((writes, errno));
     }
 
+    /// No call fails any more of those that were to.
+    pub fn heal(&self) {
+        let mut model = self.model();
+        model.faults.clear();
+        model.races = 0;
+        model.refuse_write = None;
+    }
+
     /// `finit_module` returns this long after its work is done, as on kernels that rewrite code at its end.
     pub fn call_takes(&self, span: Duration) {
         self.model().call_takes = span;

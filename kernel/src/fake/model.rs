@@ -195,9 +195,13 @@ impl Model {
                 .patches
                 .iter()
                 .any(|patch| patch.module.name == name && patch.module.replace);
-        for patch in &mut self.patches {
+        // Only those before it in the list: `klp_unpatch_replaced_patches()` returns when it comes to itself, so that one
+        // whose disabling is reversed does not throw out what was loaded after it (kernel/livepatch/core.c, 5.1-7.2).
+        let own = self.patches.iter().position(|patch| patch.module.name == name);
+        for (index, patch) in self.patches.iter_mut().enumerate() {
             let itself = patch.module.name == name;
-            if (itself && !transition.patching) || (!itself && replaces && !patch.dying) {
+            let earlier = own.is_some_and(|own| index < own);
+            if (itself && !transition.patching) || (earlier && replaces && !patch.dying) {
                 patch.enabled = false;
                 patch.dying = true;
                 self.frees.push((self.now + FREE_DELAY, patch.module.name.clone()));

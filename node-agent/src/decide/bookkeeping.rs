@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use livepatch_crds::node::DesiredState;
-use livepatch_crds::policy::Drift;
+use livepatch_crds::policy::{Drift, GrantPolicy};
 use livepatch_kernel::{Seen, Standing};
 use livepatch_planner::node::situation::supersedes;
 
@@ -240,7 +240,12 @@ fn adopt(journal: &mut Journal, truth: &Truth, wishes: &[Wish<'_>]) {
     let asked = |wish: &&Wish<'_>| wish.form.is_ok() && wish.grant.state == DesiredState::Loaded;
     for wish in wishes.iter().filter(asked) {
         if let Some(entry) = journal.entry_for_mut(wish.grant) {
-            entry.policy.clone_from(&wish.grant.policy);
+            // What it supersedes was settled when it was loaded, and stays so as long as it is there.
+            let supersedes = std::mem::take(&mut entry.policy.supersedes);
+            entry.policy = GrantPolicy {
+                supersedes,
+                ..wish.grant.policy.clone()
+            };
         }
         if !is_loaded(truth, wish) {
             continue;

@@ -108,7 +108,9 @@ impl Work<'_> {
         let contains = |entry: &&Entry| {
             entry.cumulative
                 && entry.is_in_effect()
-                && entry.boot == truth.boot
+                && truth
+                    .standing(&entry.module, &entry.build_id)
+                    .is_some_and(livepatch_kernel::Standing::is_effective)
                 && supersedes(&entry.policy, &wish.grant.set.name, &wish.grant.module.sha256)
         };
         let entries = self.journal.as_ref().map_or(&[][..], |journal| &journal.entries);
@@ -227,6 +229,9 @@ impl Work<'_> {
     fn restoring(&self, entry: &Entry) -> Verdict {
         if let Some(obstacle) = self.obstacle.as_ref().filter(|_| !self.may_restore(entry)) {
             return Verdict::waits_for(obstacle);
+        }
+        if let Some(failure) = self.not_restored.get(&entry.pair) {
+            return Verdict::failed(failure);
         }
         if let Some(waiting) = self.snapshot.retries.last(&Subject::Restore(entry.pair.clone())) {
             return Verdict::waits_for(&waiting.failure);

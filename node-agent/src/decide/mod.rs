@@ -187,6 +187,8 @@ struct Work<'a> {
     busy: bool,
     /// A cumulative livepatch will follow: what it would throw out has to wait.
     cumulative_to_come: bool,
+    /// What is to be brought back, and why that is refused.
+    not_restored: BTreeMap<Pair, Failure>,
     recheck: Duration,
 }
 
@@ -211,6 +213,7 @@ impl<'a> Work<'a> {
             step,
             busy: false,
             cumulative_to_come: false,
+            not_restored: BTreeMap::new(),
             recheck: IDLE,
         };
         if let Some(waiting) = writable {

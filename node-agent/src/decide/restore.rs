@@ -89,7 +89,13 @@ impl Work<'_> {
             phase: Phase::Starting { again: true },
             ..entry
         };
-        // What stands against it is told in its verdict, and may be gone the next time.
-        let _: Advance = self.advance(begun, None, subject);
+        let (cumulative, pair) = (begun.cumulative, begun.pair.clone());
+        if let Advance::Refused(failure) | Advance::Waits(failure) = self.advance(begun, None, subject) {
+            // Told in its verdict; it may be gone the next time, and holds up nobody.
+            self.not_restored.insert(pair, failure);
+            if cumulative {
+                self.cumulative_to_come = false;
+            }
+        }
     }
 }

@@ -162,12 +162,13 @@ fn verified(meeting: &Meeting<'_>, mode: Mode) -> Vec<Key> {
     };
     meeting.wish.previous.iter().for_each(&mut add);
     meeting.own().for_each(|(_, record)| add(&record.key));
+    // What is swept comes back, and what it contains when it is rolled back; and what a livepatch keeps beyond its
+    // functions is told by its file only.
+    if mode == Mode::Atomic || !meeting.wish.returning {
+        meeting.others().for_each(|(_, record)| add(&record.key));
+    }
     if !meeting.wish.returning {
         meeting.to_come().for_each(|record| add(&record.key));
-    }
-    if mode == Mode::Atomic {
-        // What it contains comes back when it is rolled back.
-        meeting.others().for_each(|(_, record)| add(&record.key));
     }
     keys
 }

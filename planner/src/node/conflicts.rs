@@ -110,7 +110,11 @@ impl<'a> Meeting<'a> {
             let inspection = self.node.known(&record.key)?;
             Some(LoadedView::of(inspection, self.owner(record)))
         }));
-        said(&conflict::coexistence(&incumbents, &self.wanted()))
+        let mut refusals = conflict::coexistence(&incumbents, &self.wanted());
+        if self.wish.returning {
+            refusals.retain(|refusal| !is_doubt_about_our_own(refusal));
+        }
+        said(&refusals)
     }
 
     /// Why the kernel would refuse it, with `loaded` beside it.
@@ -173,6 +177,17 @@ impl<'a> Meeting<'a> {
                 kind: record.kind,
             }
         }
+    }
+}
+
+/// What returns was found to go with the others when these or it were new. That a file is not at hand now is no reason
+/// to leave it out.
+fn is_doubt_about_our_own(refusal: &conflict::Refusal) -> bool {
+    match refusal {
+        conflict::Refusal::StatesUnknown { incumbent, .. }
+        | conflict::Refusal::FunctionsUnknown { incumbent, .. }
+        | conflict::Refusal::PositionUnknown { incumbent, .. } => incumbent.owner != Owner::Foreign,
+        _ => false,
     }
 }
 
