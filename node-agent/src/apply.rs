@@ -145,6 +145,9 @@ impl Agent {
             self.memory.prepared.remove(&entry.pair.sha256);
             return;
         };
+        if !self.way_back_is_here(&entry).await {
+            return;
+        }
         if let Some(failure) = self.preflight(&entry).await {
             return match failure {
                 Ok(certain) => self.give_up(entry, certain).await,
@@ -186,6 +189,11 @@ impl Agent {
             subject,
         } = disable;
         if let Some(target) = &target
+            && !self.way_back_is_here(target).await
+        {
+            return;
+        }
+        if let Some(target) = &target
             && let Some(failure) = self.preflight(target).await
         {
             return match failure {
@@ -215,6 +223,24 @@ impl Agent {
             let aftermath = aftermath::after_disable(journal, entry, subject, outcome);
             self.face(aftermath, entry).await;
         }
+    }
+
+    /// Whether everything that the plan of an entry may bring back is on local disk, undamaged, right now. What is not is
+    /// to be fetched anew.
+    async fn way_back_is_here(&mut self, entry: &Entry) -> bool {
+        let needed: Vec<String> = match &entry.plan {
+            Some(plan) => plan.way_back.clone(),
+            None => return true,
+        };
+        let store = self.store.clone();
+        let is_there = move |sha256: &String| matches!(store.read(sha256), Ok(Some(_)));
+        let damaged: Vec<String> = self
+            .blocking(move || needed.into_iter().filter(|sha256| !is_there(sha256)).collect())
+            .await;
+        for sha256 in &damaged {
+            self.memory.prepared.remove(sha256);
+        }
+        damaged.is_empty()
     }
 
     /// What is known to fail is not tried: `Ok` is such a failure, `Err` one to know. What the kernel says itself about a

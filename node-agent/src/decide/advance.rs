@@ -154,5 +154,7 @@ fn intent(plan: &Plan) -> Intent {
         restores: restores
             .filter_map(|step| Some(step.key.as_ref()?.sha256.clone()))
             .collect(),
+        // The first is the module itself.
+        way_back: plan.verified.iter().skip(1).map(|key| key.sha256.clone()).collect(),
     }
 }

@@ -8,7 +8,7 @@ use livepatch_planner::node::situation::supersedes;
 use super::advance::Advance;
 use super::verdict::{Verdict, reasons};
 use super::{Work, bookkeeping};
-use crate::journal::{Entry, Failure, Pair, Phase};
+use crate::journal::{Entry, Failure, Intent, Pair, Phase};
 use crate::retry::Subject;
 use crate::validate::{self, Wish};
 
@@ -94,11 +94,19 @@ impl Work<'_> {
         let remains =
             |entry: &&Entry| matches!(&entry.phase, Phase::Retiring { by, .. } if *by == wish.grant.module.sha256);
         match entries.iter().find(remains) {
-            None => Verdict::loaded(),
+            None => Verdict::loaded(&self.way(wish)),
             Some(predecessor) => {
                 let waiting = self.snapshot.retries.last(&Subject::Retire(predecessor.pair.clone()));
                 Verdict::predecessor_remains(waiting.map(|waiting| &waiting.failure))
             }
+        }
+    }
+
+    /// How it came to be, where that was more than a load, and why that way.
+    fn way(&self, wish: &Wish<'_>) -> String {
+        match self.entry_for(wish).and_then(|entry| entry.plan.as_ref()) {
+            Some(Intent { mode, because, .. }) if *mode != Mode::Load => format!("{mode}: {}", because.join("; ")),
+            _ => String::new(),
         }
     }
 
@@ -293,8 +301,10 @@ impl Work<'_> {
         entry.starts = starts;
         match self.advance(entry.clone(), Some(wish.grant), subject) {
             Advance::Done(Mode::Superseded) => Verdict::superseded(),
-            Advance::Done(_) => Verdict::loaded(),
-            Advance::Takes(_) => said.unwrap_or_else(|| Verdict::pending(reasons::STARTING, "about to be loaded")),
+            Advance::Done(_) => Verdict::loaded(""),
+            Advance::Takes(mode) => {
+                said.unwrap_or_else(|| Verdict::pending(reasons::STARTING, &format!("about to be loaded, mode {mode}")))
+            }
             Advance::Prepares => {
                 said.unwrap_or_else(|| Verdict::pending(reasons::PREPARING, "fetching and checking the module"))
             }

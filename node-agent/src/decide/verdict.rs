@@ -88,8 +88,8 @@ impl Verdict {
         Self::new(GrantResult::Transitioning, failure)
     }
 
-    pub fn loaded() -> Self {
-        Self::new(GrantResult::Loaded, Failure::new(reasons::EFFECTIVE, ""))
+    pub fn loaded(way: &str) -> Self {
+        Self::new(GrantResult::Loaded, Failure::new(reasons::EFFECTIVE, way))
     }
 
     pub fn predecessor_remains(why: Option<&Failure>) -> Self {

@@ -132,6 +132,9 @@ pub struct Intent {
     pub because: Vec<String>,
     /// SHA-256 of what is brought back afterwards.
     pub restores: Vec<String>,
+    /// SHA-256 of everything that has to be on local disk: what is brought back, and what is gone back to if it fails.
+    #[serde(default)]
+    pub way_back: Vec<String>,
 }
 
 /// A livepatch that is out of effect for a while.

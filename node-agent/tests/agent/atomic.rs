@@ -128,6 +128,28 @@ async fn what_cannot_be_brought_back_holds_up_nobody_and_is_named() {
 }
 
 #[tokio::test]
+async fn nothing_is_thrown_out_whose_copy_is_damaged_and_cannot_be_had() {
+    let (world, [_, a, b], second) = beside().await;
+    let mut agent = world.live(1).await;
+    world.grant(&[second, a.clone(), b]);
+    let copy = world.disk.path().join(format!("state/store/{}.ko", a.module.sha256));
+    std::fs::write(&copy, b"bit rot").unwrap();
+    let digest = &a.module.digest;
+    let shelved = world.shelf.modules.lock().unwrap().remove(digest).unwrap();
+    world.rest(&mut agent, 3).await;
+    assert_eq!(world.loaded(), ["cum_v1", "off_a", "off_b"]);
+    assert_eq!(world.told("cumulative").reason, "DigestUnknown");
+    world.shelf.modules.lock().unwrap().insert(digest.clone(), shelved);
+    let mut again = world.object().spec.livepatches;
+    again[0].attempt = 2;
+    world.grant(&again);
+    world.rest(&mut agent, 3).await;
+    assert_eq!(world.loaded(), ["cum_v2", "off_a", "off_b"]);
+    let message = world.told("cumulative").message;
+    assert!(message.starts_with("Atomic: its replace flag is set"), "{message}");
+}
+
+#[tokio::test]
 async fn one_that_stalls_has_its_slice_and_the_next_its_turn() {
     let (world, [_, a, b], second) = beside().await;
     world.grant(&[second, a.clone(), b]);

@@ -249,7 +249,10 @@ impl Life {
                     };
                     assert!(journal.entries.iter().any(contains), "{told}");
                 }
-                GrantResult::Failed => assert!(!verdict.reason.is_empty() && !verdict.message.is_empty(), "{told}"),
+                GrantResult::Failed => assert!(
+                    !runs && !verdict.reason.is_empty() && !verdict.message.is_empty(),
+                    "{told}"
+                ),
                 GrantResult::Pending | GrantResult::Transitioning => {
                     let explained = looping && verdict.reason == reasons::CRASH_LOOP;
                     assert!(explained, "{told}");

@@ -277,6 +277,7 @@ impl Node {
         loop {
             self.tick()?;
             self.no_gap_where_none_is_due();
+            self.nobody_is_out_without_need();
             match operation.step(&self.kernel) {
                 operation::Step::Done(outcome) => return Ok(outcome),
                 operation::Step::Wait(span) => self.kernel.sleep(span),
@@ -292,6 +293,35 @@ impl Node {
                 Ok(())
             }
             None => Ok(()),
+        }
+    }
+
+    /// But for an atomic replace, nothing of what is in effect by the journal is ever out of it: what is taken out is
+    /// written down before.
+    fn nobody_is_out_without_need(&self) {
+        let JournalState::Known(journal) = &self.memory else {
+            return;
+        };
+        let sweeps = |entry: &Entry| {
+            let mode = entry.plan.as_ref().map(|plan| plan.mode);
+            mode == Some(Mode::Atomic) && entry.is_under_way()
+        };
+        if self.meddled || journal.entries.iter().any(sweeps) {
+            return;
+        }
+        let boot = self.kernel.boot_id().unwrap();
+        for entry in journal
+            .entries
+            .iter()
+            .filter(|entry| entry.is_in_effect() && entry.boot == boot)
+        {
+            let standing = self.kernel.standing(&entry.module).unwrap();
+            assert!(
+                standing.is_some_and(|standing| standing.enabled),
+                "{} is out of effect\n{}",
+                entry.module,
+                self.told()
+            );
         }
     }
 
