@@ -57,6 +57,9 @@ pub enum Command {
         #[arg(value_enum)]
         shell: Shell,
     },
+    /// The page about all this, for docs/
+    #[command(name = "__reference", hide = true)]
+    Reference,
     /// What kubectl asks for
     #[command(name = "__complete", hide = true, disable_help_flag = true)]
     Complete {

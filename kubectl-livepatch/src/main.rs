@@ -11,6 +11,7 @@ mod nodes;
 mod options;
 mod output;
 mod push;
+mod reference;
 mod registry;
 mod seen;
 mod text;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Command::Retry(options) => verbs::run(&options.write, verbs::retry),
         Command::Push(options) => push::run(&options),
         Command::Version => print(&format!("kubectl-livepatch {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Reference => print(&reference::page(&mut Cli::command())),
         Command::Complete { words } => complete::run(&words),
         Command::Completion { shell } => completion(shell),
     }

@@ -53,7 +53,25 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         fs::write(&path, &file.content).with_context(|| format!("write {}", path.display()))?;
         progress::line(&format!("wrote {}", file.path));
     }
+    write_plugin_page(&workspace)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the plugin describes itself. Whether it is current is one of the plugin's own tests, which need not build the
+/// program for it.
+const PLUGIN_PAGE: &str = "docs/kubectl-livepatch.md";
+
+/// Writes what the plugin says of itself, if that is not what is there.
+fn write_plugin_page(workspace: &Path) -> Result<()> {
+    let path = workspace.join(PLUGIN_PAGE);
+    let before = fs::read_to_string(&path).unwrap_or_default();
+    let arguments = ["run", "--quiet", "--package", "kubectl-livepatch", "--", "__reference"];
+    let page = progress::output(crate::cargo().args(arguments))?;
+    if page != before {
+        fs::write(&path, page).with_context(|| format!("write {}", path.display()))?;
+        progress::line(&format!("wrote {PLUGIN_PAGE}"));
+    }
+    Ok(())
 }
 
 /// Whether every generated file is what it would be; says which is not.
