@@ -7,7 +7,6 @@ pub use error::ClusterError;
 pub use watch::{Change, Changes, Kind};
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -38,6 +37,8 @@ pub struct ClusterOptions {
 /// Longest wait for the answer to one request.
 const ANSWER: Duration = Duration::from_secs(30);
 const CONNECTING: Duration = Duration::from_secs(10);
+/// HTTP status.
+const TOO_MANY_REQUESTS: u16 = 429;
 /// Objects in one answer: a fleet's objects are tens of megabytes.
 const PAGE: u32 = 500;
 /// Who wrote `spec.control`, in `metadata.managedFields`.
@@ -65,7 +66,7 @@ impl Cluster {
     pub async fn family(&self, name: &SetName) -> Result<Family, ClusterError> {
         let sets: Api<LivepatchSet> = Api::all(self.client.clone());
         let what = format!("LivepatchSet {name}");
-        let set = answer(&what, sets.get_opt(name.as_str()))
+        let set = answer(&what, async || sets.get_opt(name.as_str()).await)
             .await?
             .ok_or_else(|| ClusterError::NoSuchSet { name: name.to_string() })?;
         let rollouts = self.all("LivepatchRollouts", &of_set(name)).await?;
@@ -87,15 +88,17 @@ impl Cluster {
     /// The object of one node.
     pub async fn node_livepatch(&self, name: &NodeName) -> Result<NodeLivepatch, ClusterError> {
         let objects: Api<NodeLivepatch> = Api::all(self.client.clone());
-        answer(&format!("NodeLivepatch {name}"), objects.get_opt(name.as_str()))
-            .await?
-            .ok_or_else(|| ClusterError::NoSuchNode { name: name.to_string() })
+        answer(&format!("NodeLivepatch {name}"), async || {
+            objects.get_opt(name.as_str()).await
+        })
+        .await?
+        .ok_or_else(|| ClusterError::NoSuchNode { name: name.to_string() })
     }
 
     /// A node, if it is there and may be read.
     pub async fn node(&self, name: &NodeName) -> Result<Option<Node>, ClusterError> {
         let nodes: Api<Node> = Api::all(self.client.clone());
-        allowed(answer(&format!("Node {name}"), nodes.get_opt(name.as_str())).await).map(Option::flatten)
+        allowed(answer(&format!("Node {name}"), async || nodes.get_opt(name.as_str()).await).await).map(Option::flatten)
     }
 
     /// The nodes of the cluster: what `gist` makes of each.
@@ -107,7 +110,7 @@ impl Cluster {
     pub async fn pods_on(&self, node: &NodeName) -> Result<BTreeMap<String, String>, ClusterError> {
         let pods: Api<Pod> = Api::all(self.client.clone());
         let params = ListParams::default().fields(&format!("spec.nodeName={node}"));
-        let pods = allowed(answer("Pods", pods.list_metadata(&params)).await)?;
+        let pods = allowed(answer("Pods", async || pods.list_metadata(&params).await).await)?;
         let named = |pod: PartialObjectMeta<Pod>| {
             let name = format!("{}/{}", pod.metadata.namespace?, pod.metadata.name?);
             Some((pod.metadata.uid?, name))
@@ -141,7 +144,10 @@ impl Cluster {
             ..PatchParams::default()
         };
         let what = format!("spec.control of LivepatchRollout {name}");
-        answer(&what, rollouts.patch(name, &params, &Patch::Merge(&patch))).await
+        answer(&what, async || {
+            rollouts.patch(name, &params, &Patch::Merge(&patch)).await
+        })
+        .await
     }
 
     /// Follows objects of these kinds: one set and its rollouts, or all.
@@ -170,7 +176,7 @@ impl Cluster {
         let mut params = params.clone().limit(PAGE);
         let mut all = Vec::new();
         loop {
-            let page = answer(what, api.list(&params)).await?;
+            let page = answer(what, async || api.list(&params).await).await?;
             all.extend(page.items.into_iter().filter_map(&gist));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params.continue_token = Some(token),
@@ -215,9 +221,21 @@ fn allowed<T>(answer: Result<T, ClusterError>) -> Result<Option<T>, ClusterError
     }
 }
 
-/// The answer to one request, within a time.
-async fn answer<T>(what: &str, request: impl Future<Output = kube::Result<T>>) -> Result<T, ClusterError> {
-    match tokio::time::timeout(ANSWER, request).await {
+/// The answer to one request, within a time. A request that the API server put off, as it does in its first moments and
+/// when it has too much to do, was not carried out and is made again, as kubectl does.
+async fn answer<T>(what: &str, mut request: impl AsyncFnMut() -> kube::Result<T>) -> Result<T, ClusterError> {
+    let asked = async {
+        loop {
+            match request().await {
+                Err(kube::Error::Api(status)) if status.code == TOO_MANY_REQUESTS => {
+                    let wait = status.details.as_ref().map_or(1, |details| details.retry_after_seconds);
+                    tokio::time::sleep(Duration::from_secs(u64::from(wait.max(1)))).await;
+                }
+                answer => return answer,
+            }
+        }
+    };
+    match tokio::time::timeout(ANSWER, asked).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(source)) => Err(ClusterError::of(what, source)),
         Err(_) => Err(ClusterError::NoAnswer {

@@ -121,8 +121,12 @@ fn verdict(family: &Family, revision: Option<&RevisionPrefix>) -> Verdict {
     let state = family::state(&status.conditions);
     let told = format!("{} {update}: {}: {}", set, state.reason, state.message);
     let is_true = |kind| conditions::is_true(&status.conditions, kind);
-    // A change of the rollout that the operator has not seen yet may be what ends the wait.
-    let is_waited_for = family.current().is_some_and(|rollout| !family::is_observed(rollout));
+    // A change of the rollout that the operator has not seen yet may be what ends the wait. And the set is reported on
+    // before the rollout: who acts on an end must find the rollout at it.
+    let is_waited_for = family.current().is_some_and(|rollout| {
+        !family::is_observed(rollout)
+            || family::state(&family::rollout_status(rollout).conditions).reason != state.reason
+    });
     match state.reason {
         _ if is_waited_for => Verdict::Going(format!("waiting for the operator to look at rollout {set}-{update}")),
         _ if is_true(COMPLETE) => Verdict::End(End::Complete, told),
@@ -263,6 +267,9 @@ mod tests {
         let mut resumed = standing("Paused");
         resumed.rollouts[0].metadata.generation = Some(2);
         assert_eq!(code(&resumed, None), None);
+        let mut behind = standing("AwaitingPromotion");
+        behind.rollouts[0].status.as_mut().unwrap().conditions[0].reason = "Progressing".to_owned();
+        assert_eq!(code(&behind, None), None);
     }
 
     #[test]
