@@ -71,6 +71,10 @@ struct Run {
     /// Address of /healthz, /readyz and /metrics.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     metrics_addr: SocketAddr,
+    /// Name of a config map in the namespace, read every few seconds, that may hold `maxInFlight`, the most nodes in
+    /// flight over all sets, and `freeze`, a reason for which nothing is begun on any node.
+    #[arg(long, value_name = "NAME")]
+    limits_config_map: Option<String>,
     /// How the log is written.
     #[arg(long, value_enum, default_value_t = Format::Json)]
     log_format: Format,
@@ -119,6 +123,7 @@ impl Run {
             identity,
             timing: Timing::default(),
             source: Arc::new(Registry::new(puller)),
+            limits: self.limits_config_map,
         });
         let serving = server::serve(listener, operator.health().clone(), operator.metrics().clone());
         tokio::select! {

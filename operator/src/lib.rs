@@ -14,6 +14,7 @@ pub mod clients;
 pub mod events;
 pub mod health;
 pub mod lease;
+pub mod limits;
 pub mod logging;
 pub mod merge_diff;
 pub mod metrics;

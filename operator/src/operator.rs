@@ -6,6 +6,7 @@ use crate::events::Events;
 use crate::health::Health;
 use crate::lease::Keeper;
 use crate::lease::evaluate::Timing;
+use crate::limits::LimitsReader;
 use crate::metrics::Metrics;
 use crate::reconcile::Reconciler;
 use crate::reconcile::fetch::Fetch;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub timing: Timing,
     /// Where artefacts come from.
     pub source: Arc<dyn BundleSource>,
+    /// Name of the `ConfigMap` with the limits over all sets, in the same namespace; without it there are none.
+    pub limits: Option<String>,
 }
 
 /// A running operator.
@@ -57,17 +60,35 @@ impl Operator {
             identity,
             timing,
             source,
+            limits,
         } = settings;
         let (metrics, health, stop) = (Metrics::default(), Health::default(), CancellationToken::new());
         let world = Arc::new(World::default());
+        let stop_of_limits = stop.clone();
         let mut tasks = JoinSet::new();
         let watches = Watches::start(&clients.main, Arc::clone(&world), &stop, &mut tasks);
         let library = Library::new(source, Arc::clone(&world), metrics.clone(), stop.clone());
         let (keeper, terms) = Keeper::new(clients.lease, &namespace, &lease_name, &identity, timing);
         tasks.spawn(keeper.run(stop.clone()));
         let client = clients.main;
+        let limits = match limits {
+            None => LimitsReader::unlimited(),
+            Some(name) => {
+                let reader = LimitsReader::unread();
+                let run = reader.clone().run(client.clone(), namespace, name, Arc::clone(&world));
+                tasks.spawn(async move { _ = stop_of_limits.run_until_cancelled_owned(run).await });
+                reader
+            }
+        };
         let reconciler = Reconciler {
-            fetch: Fetch::new(client.clone(), metrics.clone(), Arc::clone(&world), watches, library),
+            fetch: Fetch::new(
+                client.clone(),
+                metrics.clone(),
+                Arc::clone(&world),
+                watches,
+                library,
+                limits,
+            ),
             view: View::default(),
             report: Report::new(Events::new(client.clone(), &identity)),
             client,

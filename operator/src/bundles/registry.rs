@@ -4,8 +4,9 @@ use super::{BundleError, BundleSource};
 use futures::future::BoxFuture;
 use livepatch_artifact::{Bundle, PullError, Puller, Reference, Repository};
 use livepatch_module::Architecture;
-use livepatch_planner::fleet::snapshot::ModuleView;
+use livepatch_planner::fleet::snapshot::{Described, ModuleView};
 use std::error::Error;
+use std::sync::Arc;
 
 /// Reads artefacts from the allowed repositories.
 #[derive(Debug)]
@@ -69,6 +70,7 @@ fn modules(repository: &Repository, bundle: &Bundle) -> Vec<ModuleView> {
             digest: entry.manifest.to_string(),
             sha256: entry.module.sha256.clone(),
             build_id: entry.module.build_id.clone(),
+            described: Some(Arc::new(Described::new(entry.inspection.clone()))),
         })
         .collect()
 }

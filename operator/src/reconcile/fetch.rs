@@ -4,13 +4,14 @@
 use super::unsettled::Unsettled;
 use crate::bundles::Library;
 use crate::lease::term::Term;
+use crate::limits::LimitsReader;
 use crate::metrics::Metrics;
 use crate::policies::Policies;
 use crate::watch::Watches;
 use crate::watch::seen::{NodeContent, NodeObjectContent, RolloutContent, Seen, SetContent};
 use crate::watch::world::World;
 use kube::Client;
-use livepatch_planner::fleet::snapshot::{BundleView, Leave};
+use livepatch_planner::fleet::snapshot::{BundleView, Leave, Limits};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,6 +32,8 @@ pub struct Look {
     pub bundles: BTreeMap<String, BundleView>,
     /// Whether grants may be given.
     pub leave: Leave,
+    /// What holds for all sets together.
+    pub limits: Limits,
     /// Whether to decide at all: not before all was seen once, and not right after a takeover.
     pub decide: bool,
 }
@@ -53,6 +56,7 @@ pub struct Fetch {
     world: Arc<World>,
     watches: Watches,
     library: Library,
+    limits: LimitsReader,
     policies: Policies,
     /// Writes whose outcome is unknown.
     pub unsettled: Unsettled,
@@ -62,13 +66,21 @@ pub struct Fetch {
 
 impl Fetch {
     /// With what it reads from.
-    pub fn new(client: Client, metrics: Metrics, world: Arc<World>, watches: Watches, library: Library) -> Self {
+    pub fn new(
+        client: Client,
+        metrics: Metrics,
+        world: Arc<World>,
+        watches: Watches,
+        library: Library,
+        limits: LimitsReader,
+    ) -> Self {
         Self {
             client,
             metrics,
             world,
             watches,
             library,
+            limits,
             policies: Policies::default(),
             unsettled: Unsettled::default(),
             synced: false,
@@ -105,6 +117,7 @@ impl Fetch {
             rollouts,
             nodes,
             leave,
+            limits: self.limits.limits(),
             decide,
         }
     }

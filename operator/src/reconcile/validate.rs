@@ -54,8 +54,10 @@ impl View {
             nodes,
             bundles,
             leave,
+            limits,
             decide: _,
         } = look;
+        self.snapshot.limits = limits;
         self.unreadable
             .retain(|(kind, _), _| matches!(kind, Kind::Node | Kind::NodeObject));
         self.versions = Versions::default();
@@ -207,6 +209,7 @@ mod tests {
     use super::*;
     use crate::watch::seen::{NodeContent, NodeObjectContent};
     use livepatch_crds::node::{NodeLivepatchSpec, NodeLivepatchStatus};
+    use livepatch_planner::fleet::snapshot::Limits;
     use std::sync::Arc;
 
     fn seen<T>(name: &str, content: Result<T, String>) -> Arc<Seen<T>> {
@@ -252,6 +255,7 @@ mod tests {
             leave: Leave::Granted {
                 epoch: "lease/1".to_owned(),
             },
+            limits: Limits::default(),
             decide: true,
         }
     }

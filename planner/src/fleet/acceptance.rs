@@ -1,9 +1,9 @@
 //! Whether a set may be given new grants at all.
 
-use super::reasons;
 use super::snapshot::{BundleView, SetView, Snapshot};
 use super::standing::{is_leaving, set_grant};
 use super::waves::{Selected, select};
+use super::{conflicts, reasons};
 use livepatch_crds::LivepatchType;
 
 /// Whether a set may be given new grants.
@@ -69,6 +69,9 @@ pub fn acceptance(index: usize, all: &[Chosen<'_>]) -> Acceptance {
         );
     }
     if let Some(conflict) = rival(index, all) {
+        return conflict;
+    }
+    if let Some(conflict) = conflicts::unproven(set).or_else(|| conflicts::conflict(index, all)) {
         return conflict;
     }
     match &set.bundle {

@@ -4,6 +4,7 @@
 //! far the waves have come, which nodes are granted next, and what is said of it.
 
 pub mod acceptance;
+mod conflicts;
 mod course;
 mod deadline;
 mod decide;

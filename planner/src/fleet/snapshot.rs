@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use livepatch_crds::node::{NodeLivepatchSpec, NodeLivepatchStatus};
 use livepatch_crds::rollout::{Control, LivepatchRolloutStatus, WaveState};
 use livepatch_crds::set::{LivepatchSetSpec, LivepatchSetStatus, Template};
+use livepatch_module::Inspection;
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// All sets, rollouts and nodes, as seen at one moment.
@@ -116,6 +118,54 @@ pub struct ModuleView {
     pub sha256: String,
     /// Build id of the module.
     pub build_id: String,
+    /// What the artefact tells of its inside; `None` if nothing.
+    pub described: Option<Arc<Described>>,
+}
+
+/// What an artefact tells of a module's inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    inspection: Inspection,
+    /// Hashes of all that must not be in another livepatch as well, sorted: its name, functions and states.
+    claims: Vec<u64>,
+}
+
+impl Described {
+    /// With the claims of `inspection`, made once: they are compared at every decision.
+    pub fn new(inspection: Inspection) -> Self {
+        let mut claims = vec![claim(("module", &inspection.name))];
+        // Without the position: whether one that is not known matters, the rules say.
+        claims.extend(
+            inspection
+                .functions()
+                .map(|(object, function)| claim((object, &function.name))),
+        );
+        claims.extend(inspection.states.iter().map(|state| claim(("state", state.id))));
+        claims.sort_unstable();
+        claims.dedup();
+        Self { inspection, claims }
+    }
+
+    /// All that the artefact tells.
+    pub fn inspection(&self) -> &Inspection {
+        &self.inspection
+    }
+
+    /// Whether the two have surely nothing in common. If not, the rules have to be asked.
+    pub fn is_apart_from(&self, other: &Self) -> bool {
+        let (few, many) = if self.claims.len() < other.claims.len() {
+            (self, other)
+        } else {
+            (other, self)
+        };
+        !few.claims.iter().any(|claim| many.claims.binary_search(claim).is_ok())
+    }
+}
+
+fn claim(what: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// A LivepatchRollout.

@@ -4,6 +4,7 @@
 
 mod budgets;
 mod changes;
+mod conflicts;
 mod control;
 mod removal;
 mod rules;

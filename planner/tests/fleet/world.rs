@@ -258,7 +258,9 @@ impl World {
                     if answer == Answer::Warns {
                         object.status.kernel_taints.push('W');
                     }
-                    object.status.loaded = vec![LoadedLivepatch {
+                    let of_the_set = |loaded: &LoadedLivepatch| loaded.set.as_ref() == Some(&grant.set.name);
+                    object.status.loaded.retain(|loaded| !of_the_set(loaded));
+                    object.status.loaded.push(LoadedLivepatch {
                         module: grant.module.name.clone(),
                         build_id: grant.module.build_id.clone(),
                         owner: Owner::Set,
@@ -266,7 +268,7 @@ impl World {
                         enabled: true,
                         transition: false,
                         function_count: Some(1),
-                    }];
+                    });
                 }
                 Answer::Refuses => {
                     let message = "finit_module: EINVAL (22) Invalid argument";
@@ -334,6 +336,7 @@ pub fn module(kernel: &str, module: &str) -> ModuleView {
         digest: format!("sha256:{}", "0".repeat(64)),
         sha256: format!("{module}-{kernel}"),
         build_id: format!("{module}-{kernel}"),
+        described: None,
     }
 }
 

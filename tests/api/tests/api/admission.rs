@@ -131,6 +131,7 @@ fn the_operator_does_what_it_needs_and_no_more() {
     let lease =
         json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "livepatch-operator"}});
     let leases = "/apis/coordination.k8s.io/v1/namespaces/livepatch-system/leases";
+    let config_maps = "/api/v1/namespaces/livepatch-system/configmaps";
     let event = json!({
         "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"generateName": "a"}, "type": "Normal",
         "eventTime": "2026-01-02T03:04:05.000000Z", "reason": "Granted", "action": "Grant",
@@ -141,6 +142,7 @@ fn the_operator_does_what_it_needs_and_no_more() {
         (Method::GET, "/api/v1/nodes".to_owned(), Value::Null),
         (Method::GET, format!("{policies}/{NODE_SPEC}"), Value::Null),
         (Method::GET, format!("{bindings}/{NODE_SPEC}"), Value::Null),
+        (Method::GET, format!("{config_maps}/livepatch-operator-limits"), Value::Null),
         (Method::POST, format!("{leases}?dryRun=All"), lease),
         (
             Method::POST,
@@ -168,6 +170,9 @@ fn the_operator_does_what_it_needs_and_no_more() {
         ),
         (Method::GET, policies.to_owned(), Value::Null),
         (Method::GET, leases.to_owned(), Value::Null),
+        (Method::GET, config_maps.to_owned(), Value::Null),
+        (Method::GET, format!("{config_maps}/another"), Value::Null),
+        (Method::PATCH, format!("{config_maps}/livepatch-operator-limits"), json!({})),
         (Method::GET, format!("{leases}/another"), Value::Null),
         (
             Method::POST,

@@ -42,6 +42,7 @@ impl Artefacts {
             digest: format!("sha256:{}", "b".repeat(64)),
             sha256: "c".repeat(64),
             build_id: format!("{name}-{build_id}"),
+            described: None,
         });
         self.inner
             .lock()

@@ -132,6 +132,7 @@ impl Cluster {
             identity: name.to_owned(),
             timing: QUICK,
             source,
+            limits: None,
         })
     }
 

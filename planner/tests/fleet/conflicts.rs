@@ -1,0 +1,175 @@
+//! Sets that meet on nodes and whose artefacts tell that they must not: one story each.
+
+use crate::stories::{DIGEST, names, spec};
+use crate::world::{World, module, node};
+use livepatch_crds::conditions::{ACCEPTED, find};
+use livepatch_module::{Architecture, Format, Function, Inspection, Object, Replace, ReplaceValue, State};
+use livepatch_planner::fleet::snapshot::{BundleView, Described, ModuleView};
+use std::sync::Arc;
+
+const QUICK: &str = "{minReadySeconds: 0, maxConcurrent: 100%}";
+
+/// A module for `kernel` that patches `functions`, off-band unless it replaces.
+pub fn described(kernel: &str, name: &str, functions: &[&str], replace: bool, states: &[(u64, u32)]) -> ModuleView {
+    let functions = functions.iter().map(|function| Function {
+        name: (*function).to_owned(),
+        position: 1,
+    });
+    let plain = module(kernel, name);
+    let inspection = Inspection {
+        name: name.to_owned(),
+        format: Format::Static,
+        kernel_release: kernel.to_owned(),
+        vermagic: format!("{kernel} SMP "),
+        architecture: Architecture::Amd64,
+        build_id: Some(plain.build_id.clone()),
+        sha256: plain.sha256.clone(),
+        size: 4096,
+        replace: Replace {
+            value: if replace {
+                ReplaceValue::True
+            } else {
+                ReplaceValue::False
+            },
+            evidence: "byte".to_owned(),
+        },
+        objects: vec![Object {
+            name: "vmlinux".to_owned(),
+            functions: functions.collect(),
+            callbacks: Vec::new(),
+        }],
+        states: states.iter().map(|&(id, version)| State { id, version }).collect(),
+        shadow_variables: false,
+        depends: Vec::new(),
+        signature: None,
+        license: None,
+    };
+    ModuleView {
+        described: Some(Arc::new(Described::new(inspection))),
+        ..plain
+    }
+}
+
+fn holds(modules: Vec<ModuleView>) -> BundleView {
+    BundleView::Read(Arc::new(modules))
+}
+
+/// Two nodes, and two off-band sets for both of them.
+fn two_sets(first: &[&str], second: &[&str]) -> World {
+    let mut world = World::new(&[("a", &[], "6.1"), ("b", &[("pool", "b")], "6.12")]);
+    for (name, functions) in [("first", first), ("second", second)] {
+        world.add_set(name, &spec("OffBand", "{}", QUICK), &[]);
+        let reference = format!("registry.example.com/{name}@sha256:{DIGEST}");
+        world.set(name).spec.template.source.oci.reference = reference;
+        world.set(name).bundle = holds(vec![
+            described("6.1", name, functions, false, &[]),
+            described("6.12", name, functions, false, &[]),
+        ]);
+    }
+    world
+}
+
+fn accepted(world: &mut World, set: &str) -> (String, String) {
+    let conditions = &world.set(set).status.conditions;
+    let accepted = find(conditions, ACCEPTED).unwrap();
+    (accepted.reason.clone(), accepted.message.clone())
+}
+
+#[test]
+fn sets_that_patch_one_function_are_told_before_a_node_is_touched() {
+    let mut world = two_sets(
+        &["nft_do_chain", "nf_tables_newrule"],
+        &["tcp_input", "nf_tables_newrule"],
+    );
+    world.steps(30);
+    assert_eq!(world.ready_reason("first"), "Complete");
+    assert!(world.granted("second").is_empty());
+    let (reason, message) = accepted(&mut world, "second");
+    assert_eq!(reason, "SharedFunction");
+    for part in ["first", "second", "vmlinux/nf_tables_newrule,1", "node a"] {
+        assert!(message.contains(part), "{part} is not in: {message}");
+    }
+    world.snapshot.sets.retain(|set| set.name != "first");
+    for node in world.snapshot.nodes.values_mut() {
+        node.object.as_mut().unwrap().status.loaded.clear();
+    }
+    world.steps(30);
+    assert_eq!(
+        world.ready_reason("second"),
+        "Complete",
+        "with the other set gone it goes on"
+    );
+}
+
+#[test]
+fn sets_that_have_nothing_in_common_go_their_ways() {
+    let mut world = two_sets(&["nft_do_chain"], &["tcp_input"]);
+    world.steps(30);
+    assert_eq!(
+        (world.ready_reason("first"), world.ready_reason("second")),
+        ("Complete".into(), "Complete".into())
+    );
+}
+
+#[test]
+fn sets_that_share_a_function_and_no_node_go_their_ways() {
+    let mut world = two_sets(&["nft_do_chain"], &["nft_do_chain"]);
+    world.set("first").spec.node_selector = serde_saphyr::from_str("{matchLabels: {pool: b}}").unwrap();
+    world.set("second").spec.node_selector =
+        serde_saphyr::from_str("{matchExpressions: [{key: pool, operator: DoesNotExist}]}").unwrap();
+    world.steps(30);
+    assert_eq!(
+        (world.ready_reason("first"), world.ready_reason("second")),
+        ("Complete".into(), "Complete".into())
+    );
+}
+
+#[test]
+fn what_is_there_stays_and_the_new_revision_of_the_older_set_is_the_newcomer() {
+    let mut world = two_sets(&["nft_do_chain"], &["tcp_input"]);
+    world.steps(30);
+    let set = world.set("first");
+    set.spec.template.source.oci.reference = format!("registry.example.com/next@sha256:{DIGEST}");
+    set.bundle = holds(vec![
+        described("6.1", "next", &["nft_do_chain", "tcp_input"], false, &[]),
+        described("6.12", "next", &["nft_do_chain", "tcp_input"], false, &[]),
+    ]);
+    world.steps(10);
+    assert_eq!(accepted(&mut world, "first").0, "SharedFunction");
+    assert_eq!(world.ready_reason("second"), "Complete");
+    for name in ["a", "b"] {
+        let object = world.snapshot.nodes[name].object.as_ref().unwrap();
+        assert_eq!(
+            object.spec.livepatches[0].module.name, "first",
+            "the former revision stays granted"
+        );
+    }
+}
+
+#[test]
+fn only_a_kernel_build_on_which_they_meet_counts() {
+    let mut world = two_sets(&["nft_do_chain"], &["tcp_input"]);
+    world.set("second").bundle = holds(vec![
+        described("6.1", "second", &["tcp_input"], false, &[]),
+        described("7.2", "second", &["nft_do_chain"], false, &[]),
+    ]);
+    world.steps(30);
+    assert_eq!(world.ready_reason("second"), "Complete");
+    world.snapshot.nodes.insert("c".into(), node("c", &[], "7.2"));
+    world.steps(10);
+    assert_eq!(
+        world.ready_reason("second"),
+        "Complete",
+        "the other set has nothing for that kernel"
+    );
+    assert_eq!(world.granted("second"), names(&["a", "c"]));
+}
+
+#[test]
+fn an_off_band_livepatch_that_may_replace_is_refused_before_a_node_is_touched() {
+    let mut world = two_sets(&["nft_do_chain"], &["tcp_input"]);
+    world.set("second").bundle = holds(vec![described("6.1", "second", &["tcp_input"], true, &[])]);
+    world.steps(10);
+    assert_eq!(accepted(&mut world, "second").0, "ReplaceFlagUnproven");
+    assert!(world.granted("second").is_empty());
+}
