@@ -110,6 +110,9 @@ pub struct Grant {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub failed: Option<String>,
+    /// Whether this takes the node back to what it ran before the rollout.
+    #[serde(default)]
+    pub back: bool,
 }
 
 /// A LivepatchSet, told apart from another one of the same name.

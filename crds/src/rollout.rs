@@ -59,9 +59,9 @@ pub struct LivepatchRolloutSpec {
 #[serde(rename_all = "camelCase")]
 pub struct Control {
     /// Run: grants are given. Paused: none; nodes in flight finish. Aborted: as Paused, and for good: only another
-    /// revision of the set goes on.
+    /// revision of the set goes on. `RolledBack`: the nodes that were reached go back to what they ran before, for good.
     #[serde(default)]
-    #[x_kube(validation = Rule::new("oldSelf != 'Aborted' || self == 'Aborted'").message("an aborted rollout stays aborted: change the template of the LivepatchSet"))]
+    #[x_kube(validation = Rule::new("oldSelf in ['Run', 'Paused'] || self in ['Aborted', 'RolledBack']").message("a rollout that was aborted or rolled back never goes on: change the template of the LivepatchSet"))]
     pub state: ControlState,
     /// The wave up to and including which a person lets the rollout pass, an empty one or one that awaits promotion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,6 +111,8 @@ pub enum ControlState {
     Paused,
     /// No grant is given any more; nodes in flight finish. It stays so: only another revision of the set goes on.
     Aborted,
+    /// The nodes that were reached go back to what they ran before, within the same budgets. It stays so, or is aborted.
+    RolledBack,
 }
 
 /// What the operator says of a rollout.
@@ -151,6 +153,13 @@ pub struct LivepatchRolloutStatus {
     /// How many failed in the present attempt, listed or not.
     #[serde(default)]
     pub failed: FailureTally,
+    /// Whether failurePolicy began the way back; it is never turned round.
+    #[serde(default)]
+    pub rolling_back: bool,
+    /// `Possible`, or why not, as far as the artefacts tell.
+    #[serde(default)]
+    #[schemars(length(max = 1024))]
+    pub rollback: String,
     /// When a node last settled or failed, a wave went on or a person said something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_progress_time: Option<Time>,
@@ -235,6 +244,14 @@ pub struct Failure {
     /// What happened, with errno and text where the kernel gave one.
     #[schemars(length(max = 256))]
     pub message: String,
+    /// Whether it failed on the way back.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub back: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// How many nodes failed in an attempt, by what became of them.
@@ -249,4 +266,6 @@ pub struct FailureTally {
     pub stalled: i32,
     /// The node crashed, rebooted, warned or was heard of no more.
     pub lost: i32,
+    /// Whether these failed on the way back.
+    pub back: bool,
 }

@@ -159,6 +159,9 @@ pub struct RolloutStrategy {
     /// On so many nodes the transition may stall before the rollout halts: as maxFailed, and counted apart.
     #[serde(default = "default_max_stalled")]
     pub max_stalled: Tolerance,
+    /// What follows when more failed than is borne.
+    #[serde(default)]
+    pub failure_policy: FailurePolicy,
     /// A rollout that has to move and did not for that long is told as Stalled; it goes on as soon as it can. Seconds.
     #[serde(default = "default_progress_deadline_seconds")]
     #[schemars(range(min = 60, max = 2_592_000))]
@@ -176,10 +179,21 @@ impl Default for RolloutStrategy {
             max_concurrent: default_max_concurrent(),
             max_failed: default_max_failed(),
             max_stalled: default_max_stalled(),
+            failure_policy: FailurePolicy::default(),
             progress_deadline_seconds: default_progress_deadline_seconds(),
             min_ready_seconds: default_min_ready_seconds(),
         }
     }
+}
+
+/// What follows when more failed than is borne.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum FailurePolicy {
+    /// Nothing more is granted, until a person says otherwise.
+    #[default]
+    Halt,
+    /// The nodes that were reached go back to what they ran before, within the same budgets, and the rollout ends there.
+    RollBack,
 }
 
 /// A part of the nodes that is served before the next part.
@@ -353,4 +367,6 @@ pub struct Counts {
     pub unknown: i32,
     /// Nodes that a person left out of the rollout (spec.control.excludeNodes).
     pub excluded: i32,
+    /// Nodes that run what they ran before this rollout, since it was rolled back; among them those it never reached.
+    pub rolled_back: i32,
 }

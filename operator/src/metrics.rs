@@ -257,7 +257,7 @@ impl Metrics {
     }
 }
 
-fn by_state(counts: &Counts) -> [(&'static str, i32); 9] {
+fn by_state(counts: &Counts) -> [(&'static str, i32); 10] {
     // Without `..`: a new state cannot be forgotten.
     let Counts {
         selected: _,
@@ -270,6 +270,7 @@ fn by_state(counts: &Counts) -> [(&'static str, i32); 9] {
         held,
         unknown,
         excluded,
+        rolled_back,
     } = *counts;
     [
         ("pending", pending),
@@ -281,6 +282,7 @@ fn by_state(counts: &Counts) -> [(&'static str, i32); 9] {
         ("held", held),
         ("unknown", unknown),
         ("excluded", excluded),
+        ("rolled_back", rolled_back),
     ]
 }
 

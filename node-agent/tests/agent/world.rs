@@ -272,6 +272,7 @@ impl World {
             transition_timeout_seconds: 60,
             start: 1,
             failed: None,
+            back: false,
             previous: None,
             policy: GrantPolicy::default(),
         }

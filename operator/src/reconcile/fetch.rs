@@ -106,10 +106,16 @@ impl Fetch {
         let leave = self.leave(term);
         let decide = self.may_decide(term);
         let (sets, rollouts, nodes) = self.read();
-        let references: BTreeSet<&str> = sets
+        // Those of the rollouts as well: what they hold tells whether there is a way back.
+        let templates = sets
             .iter()
-            .filter_map(|set| set.content.as_ref().ok())
-            .map(|content| content.spec.template.source.oci.reference.as_str())
+            .filter_map(|set| Some(&set.content.as_ref().ok()?.spec.template));
+        let former = rollouts
+            .iter()
+            .filter_map(|rollout| Some(&rollout.content.as_ref().ok()?.spec.template));
+        let references: BTreeSet<&str> = templates
+            .chain(former)
+            .map(|template| template.source.oci.reference.as_str())
             .collect();
         Look {
             bundles: self.library.look_up(&references),

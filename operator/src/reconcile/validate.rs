@@ -5,8 +5,8 @@ use crate::watch::seen::{RolloutContent, Seen, SetContent};
 use crate::watch::world::Kind;
 use jiff::Timestamp;
 use livepatch_crds::bounded::{MAX_ENTRY_MESSAGE, bounded};
-use livepatch_planner::fleet::Observations;
 use livepatch_planner::fleet::snapshot::{BundleView, Leave, NodeObject, NodeView, RolloutView, SetView, Snapshot};
+use livepatch_planner::fleet::{Observations, rollback};
 use std::collections::BTreeMap;
 
 /// What the operator knows, from one look to the next.
@@ -77,7 +77,9 @@ impl View {
                 self.versions.sets.insert(set.name.clone(), Version::of(set));
                 let bundle = bundles.get(&content.spec.template.source.oci.reference);
                 let rollouts = by_set.remove(&set.name).unwrap_or_default();
-                let view = set_view(set, content, bundle.cloned().unwrap_or_default(), rollouts);
+                let mut view = set_view(set, content, bundle.cloned().unwrap_or_default(), rollouts);
+                let former = rollback::former(&view).map(|rollout| &rollout.template.source.oci.reference);
+                view.former = former.map(|reference| bundles.get(reference).cloned().unwrap_or_default());
                 self.snapshot.sets.push(view);
             }
         }
@@ -153,6 +155,7 @@ impl View {
                 Some(content) => NodeObject {
                     uid: object.uid.clone(),
                     resource_version: object.version.to_string(),
+                    generation: object.generation,
                     deleting: object.deleting,
                     spec: content.spec.clone(),
                     status: content.status.clone(),
@@ -161,6 +164,7 @@ impl View {
                 None => NodeObject {
                     uid: object.uid.clone(),
                     resource_version: object.version.to_string(),
+                    generation: object.generation,
                     deleting: true,
                     ..NodeObject::default()
                 },
@@ -187,6 +191,7 @@ fn set_view(seen: &Seen<SetContent>, content: &SetContent, bundle: BundleView, r
         spec: content.spec.clone(),
         status: content.status.clone(),
         bundle,
+        former: None,
         rollouts,
     }
 }

@@ -160,6 +160,13 @@ fn contains(supersedes: &[Supersedes], set: &SetView, module: &ModuleView) -> bo
 }
 
 /// What a set says that it contains.
-fn supersedes(_set: &SetView) -> Vec<Supersedes> {
-    Vec::new()
+fn supersedes(set: &SetView) -> Vec<Supersedes> {
+    let cumulative = set.spec.template.cumulative.iter();
+    let entries = cumulative.flat_map(|cumulative| &cumulative.supersedes);
+    entries
+        .map(|entry| Supersedes {
+            set: entry.set.clone(),
+            module_sha256: entry.module_sha256.clone(),
+        })
+        .collect()
 }

@@ -4,14 +4,17 @@ use super::acceptance::{Acceptance, Chosen};
 use super::failures::Failures;
 use super::progress::{Progress, progress, wave_names};
 use super::reasons;
+use super::rollback::{self, Rollback};
 use super::snapshot::{Leave, NodeView, RolloutView, SetView};
-use super::standing::{Placed, Standing, Yardstick, current_grant, standing};
+use super::standing::{Placed, Standing, Yardstick, count, current_grant, key, standing};
 use super::starts;
 use super::waves::assign;
 use jiff::{SignedDuration, Timestamp};
 use livepatch_crds::revision::{revision, rollout_name};
-use livepatch_crds::set::{REST, Start};
+use livepatch_crds::rollout::ControlState;
+use livepatch_crds::set::{FailurePolicy, REST, Start};
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 /// One set on its way.
 pub struct Course<'a> {
@@ -28,6 +31,9 @@ pub struct Course<'a> {
     /// Those of them that are selected no longer.
     pub(super) leaving: &'a BTreeMap<&'a str, &'a NodeView>,
     pub(super) failures: Failures,
+    /// Whether failurePolicy takes the rollout back.
+    pub(super) turns_back: bool,
+    pub(super) rollback: Rollback,
     pub(super) progress: Progress,
     /// When a node in flight settles, if nothing happens to it.
     pub(super) next_settled: Option<Timestamp>,
@@ -75,8 +81,24 @@ impl<'a> Course<'a> {
             nodes.insert(name, (wave, *node, until_it_ended(standing)));
         }
         let failures = Failures::of(set, by.rollout, &nodes);
-        let halt = failures.excess(&set.spec.rollout, nodes.len());
-        let progress = progress(waves, &nodes, by.rollout, halt.as_deref(), now);
+        let rollback = Rollback::of(set);
+        let policy = set.spec.rollout.failure_policy;
+        let mut halt = failures.excess(&set.spec.rollout, nodes.len());
+        let steered = by.rollout.map(|rollout| rollout.control.state);
+        let mut turns_back =
+            halt.is_some() && policy == FailurePolicy::RollBack && steered != Some(ControlState::Aborted);
+        if let (Rollback::Impossible(why), Some(halt), true) = (&rollback, halt.as_mut(), turns_back) {
+            let _ = write!(halt, "; there is no way back: {why}");
+            turns_back = false;
+        }
+        let progress = match by.rollout.filter(|rollout| rollback::is_on(rollout)) {
+            Some(rollout) => {
+                turns_back = rollout.status.rolling_back;
+                let counts = count(nodes.values().map(|(_, _, standing)| standing));
+                rollback::progress(rollout, &counts, &rollback, halt.as_deref())
+            }
+            None => progress(waves, &nodes, by.rollout, halt.as_deref(), now),
+        };
         let next_settled = next_settled(&nodes, &by);
         Self {
             set,
@@ -86,6 +108,8 @@ impl<'a> Course<'a> {
             nodes,
             leaving: &chosen.leaving,
             failures,
+            turns_back,
+            rollback,
             progress,
             next_settled,
             rollout,
@@ -98,12 +122,19 @@ impl<'a> Course<'a> {
     pub(super) fn may_grant(&self) -> Option<(&RolloutView, &str)> {
         let (rollout, start) = self.rollout.as_ref().zip(self.start.as_ref())?;
         match self.leave {
-            Leave::Granted { epoch }
-                if self.acceptance.is_accepted() && starts::is_written(self.set, rollout, start) =>
-            {
+            Leave::Granted { epoch } if self.is_allowed(rollout) && starts::is_written(self.set, rollout, start) => {
                 Some((rollout, epoch))
             }
             _ => None,
+        }
+    }
+
+    /// Whether set and people let it give grants, forward or back. The way back needs no artefact.
+    fn is_allowed(&self, rollout: &RolloutView) -> bool {
+        match (rollback::is_on(rollout), rollout.control.state) {
+            (false, ControlState::Run) => self.acceptance.is_accepted(),
+            (true, ControlState::Run | ControlState::RolledBack) => !self.set.deleting,
+            _ => false,
         }
     }
 
@@ -141,7 +172,7 @@ fn next_settled(nodes: &Placed<'_>, by: &Yardstick<'_>) -> Option<Timestamp> {
         .filter(|(_, _, standing)| *standing == Standing::InFlight)
         .filter_map(|(_, node, _)| {
             let grant = current_grant(node, by)?;
-            let since = node.effective_since.get(&(grant.rollout.clone(), grant.attempt))?;
+            let since = node.effective_since.get(&key(grant))?;
             since.checked_add(by.min_ready).ok()
         })
         .min()

@@ -42,6 +42,7 @@ impl Deadline {
         let moved = !was_to_move
             || now.generation != written.observed_generation
             || now.counts.settled > written.counts.settled
+            || now.counts.rolled_back > written.counts.rolled_back
             || now.counts.failed > written.counts.failed
             || states(now.waves) != states(&written.waves);
         let moved = before.filter(|_| !moved).unwrap_or(Time(now.at));
@@ -63,6 +64,8 @@ fn has_to_move(reason: &str) -> bool {
         reasons::PAUSED,
         reasons::ABORTED,
         reasons::HALTED,
+        reasons::ROLLED_BACK,
+        reasons::ROLLBACK_IMPOSSIBLE,
         reasons::NO_NODES,
         reasons::SUPERSEDED,
         reasons::DELETING,

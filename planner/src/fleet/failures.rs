@@ -1,12 +1,13 @@
 //! What failed in a rollout, of which kind it is, and whether it is more than the rollout bears.
 
 use super::progress::wave_names;
-use super::reasons;
 use super::snapshot::{RolloutView, SetView};
 use super::standing::{Placed, Standing};
+use super::{reasons, rollback};
 use livepatch_crds::bounded::{MAX_ENTRY_MESSAGE, bounded};
 use livepatch_crds::rollout::{Failure, FailureTally, MAX_FAILURES};
 use livepatch_crds::set::RolloutStrategy;
+use std::collections::BTreeSet;
 
 /// What became of a node that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +39,7 @@ impl FailureKind {
 /// All that failed in the present attempt of a rollout.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failures {
-    /// The first ones of each attempt, the present attempt first.
+    /// The first ones, those of the present attempt first.
     pub listed: Vec<Failure>,
     /// How many there are in the present attempt.
     pub tally: FailureTally,
@@ -51,39 +52,44 @@ impl Failures {
         let Some(rollout) = rollout else {
             return Self::default();
         };
-        let attempt = rollout.control.attempt;
-        let mut listed = rollout.status.failures.clone();
-        listed.sort_by_key(|failure| std::cmp::Reverse(failure.attempt));
+        let (attempt, back) = (rollout.control.attempt, rollback::is_on(rollout));
         let mut tally = FailureTally {
             attempt,
+            back,
             ..FailureTally::default()
         };
-        let present = listed.iter().filter(|failure| failure.attempt == attempt);
-        for failure in present {
+        let (mut listed, mut former): (Vec<Failure>, Vec<Failure>) = rollout
+            .status
+            .failures
+            .iter()
+            .cloned()
+            .partition(|failure| (failure.attempt, failure.back) == (attempt, back));
+        let known: BTreeSet<String> = listed.iter().map(|failure| failure.node.clone()).collect();
+        for failure in &listed {
             add(&mut tally, &failure.reason);
         }
-        let known = listed.partition_point(|failure| failure.attempt >= attempt);
-        let mut new = Vec::new();
         for (name, (wave, _, standing)) in nodes {
             let Standing::Failed { reason, message } = standing else {
                 continue;
             };
-            if listed[..known].iter().any(|failure| failure.node == *name) {
+            if known.contains(*name) {
                 continue;
             }
             add(&mut tally, reason);
-            if known + new.len() < MAX_FAILURES {
+            if listed.len() < MAX_FAILURES {
                 let wave = wave_names(&set.spec.rollout.waves).nth(*wave).unwrap_or_default();
-                new.push(Failure {
+                listed.push(Failure {
                     node: (*name).to_owned(),
                     wave: wave.to_owned(),
                     attempt,
                     reason: reason.clone(),
                     message: bounded(message, MAX_ENTRY_MESSAGE),
+                    back,
                 });
             }
         }
-        listed.splice(known..known, new);
+        former.sort_by_key(|failure| std::cmp::Reverse((failure.attempt, failure.back)));
+        listed.append(&mut former);
         listed.truncate(MAX_FAILURES);
         Self {
             listed,
@@ -95,6 +101,7 @@ impl Failures {
     pub fn excess(&self, strategy: &RolloutStrategy, selected: usize) -> Option<String> {
         let FailureTally {
             attempt: _,
+            back: _,
             refused,
             stalled,
             lost,
@@ -135,11 +142,12 @@ fn add(tally: &mut FailureTally, reason: &str) {
 
 /// What was counted once stays counted: a node that failed and is gone is in no list, if it was not among the first.
 fn no_less(tally: FailureTally, before: FailureTally) -> FailureTally {
-    if tally.attempt != before.attempt {
+    if (tally.attempt, tally.back) != (before.attempt, before.back) {
         return tally;
     }
     FailureTally {
         attempt: tally.attempt,
+        back: tally.back,
         refused: tally.refused.max(before.refused),
         stalled: tally.stalled.max(before.stalled),
         lost: tally.lost.max(before.lost),

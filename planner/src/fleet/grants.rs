@@ -2,11 +2,12 @@
 
 use super::course::Course;
 use super::progress::Progress;
+use super::rollback;
 use super::snapshot::{Leave, ModuleView, NodeView, RolloutView, SetView};
-use super::standing::{Coverage, Standing, coverage, is_effective, is_unresolved, report, set_grant};
+use super::standing::{Coverage, Standing, coverage, is_carried_out, is_effective, is_unresolved, report, set_grant};
 use super::waves::place;
 use livepatch_crds::node::{DesiredState, Grant, ModuleReference, SetReference};
-use livepatch_crds::rollout::{ControlState, WaveState};
+use livepatch_crds::rollout::WaveState;
 use livepatch_crds::set::REST;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,9 +27,10 @@ pub fn choose(course: &Course<'_>, cap: &mut Cap) -> Vec<Chosen> {
     let Some((rollout, epoch)) = course.may_grant() else {
         return Vec::new();
     };
-    if course.progress.halted || rollout.control.state != ControlState::Run {
+    if course.progress.halted {
         return Vec::new();
     }
+    let back = rollback::is_on(rollout);
     let renewed = course.nodes.iter().filter_map(|(name, (_, node, standing))| {
         let grant = renewed(course, rollout, name, node, standing, epoch)?;
         Some(Chosen {
@@ -42,23 +44,37 @@ pub fn choose(course: &Course<'_>, cap: &mut Cap) -> Vec<Chosen> {
         .iter()
         .filter(|(_, (wave, _, standing))| *standing == Standing::Pending && *wave <= budget.open_through)
         .filter_map(|(name, (wave, node, _))| {
-            let object = report(node)?;
-            let Coverage::Covered(module) = coverage(&course.set.bundle, &object.status.kernel) else {
-                return None;
-            };
+            let module = if back { None } else { Some(module(course, node)?) };
             Some((*name, *wave, *node, module))
         })
         .collect();
     candidates.sort_by_cached_key(|(_, wave, node, _)| (*wave, place(&course.set.uid, &node.uid)));
     candidates
         .into_iter()
-        .filter(|(_, wave, node, _)| budget.take(*wave, node, cap))
-        .map(|(name, wave, node, module)| Chosen {
-            node: name.to_owned(),
-            grant: grant(course, rollout, wave, node, module, epoch),
+        .filter_map(|(name, wave, node, module)| {
+            let grant = match module {
+                Some(module) if budget.take(wave, node, cap) => grant(course, rollout, wave, node, module, epoch),
+                Some(_) => return None,
+                None => {
+                    let grant = rollback::grant(course, rollout, node, epoch)?;
+                    budget.take(wave, node, cap).then_some(grant)?
+                }
+            };
+            Some(Chosen {
+                node: name.to_owned(),
+                grant,
+            })
         })
         .chain(renewed)
         .collect()
+}
+
+/// The module for the kernel of a node that has reported.
+fn module<'a>(course: &Course<'a>, node: &NodeView) -> Option<&'a ModuleView> {
+    match coverage(&course.set.bundle, &report(node)?.status.kernel) {
+        Coverage::Covered(module) => Some(module),
+        _ => None,
+    }
 }
 
 /// A grant that came to no end under a former leader, given again by this one: no agent begins with a grant of a former
@@ -73,7 +89,7 @@ fn renewed(
 ) -> Option<Grant> {
     let grant = set_grant(node, &course.set.uid)
         .filter(|grant| grant.rollout == rollout.name && grant.epoch != epoch && !course.leaving.contains_key(name))?;
-    let open = *standing == Standing::InFlight && report(node).is_none_or(|object| is_unresolved(object, grant));
+    let open = *standing == Standing::InFlight && report(node).is_none_or(|object| !is_carried_out(object, grant));
     open.then(|| Grant {
         epoch: epoch.to_owned(),
         ..grant.clone()
@@ -122,6 +138,8 @@ impl Cap {
 /// What may still be granted of one rollout.
 struct Budget<'a> {
     set: &'a SetView,
+    /// On the way back no node goes first: what it runs then was proven before.
+    back: bool,
     /// Waves up to this one are served.
     open_through: usize,
     limit: usize,
@@ -139,12 +157,15 @@ struct Budget<'a> {
 
 impl<'a> Budget<'a> {
     fn new(course: &Course<'a>) -> Self {
+        let back = course.rollout.as_ref().is_some_and(rollback::is_on);
         let mut budget = Self {
             set: course.set,
-            open_through: course
-                .rollout
-                .as_ref()
-                .map_or(0, |rollout| open_through(rollout, &course.progress)),
+            back,
+            open_through: match &course.rollout {
+                Some(_) if back => usize::MAX,
+                Some(rollout) => open_through(rollout, &course.progress),
+                None => 0,
+            },
             limit: course.set.spec.rollout.max_concurrent.of(course.nodes.len()),
             selected: course.nodes.len(),
             running: BTreeMap::new(),
@@ -176,7 +197,7 @@ impl<'a> Budget<'a> {
     /// Takes a slot for `node`, if there is one.
     fn take(&mut self, wave: usize, node: &'a NodeView, cap: &mut Cap) -> bool {
         let build = kernel_build(node);
-        let canary_allows = self.proven.contains(build) || !self.trying.contains(build);
+        let canary_allows = self.back || self.proven.contains(build) || !self.trying.contains(build);
         if wave > self.open_through || !canary_allows {
             return false;
         }
@@ -279,12 +300,26 @@ fn grant(
         transition_timeout_seconds: set.spec.transition.timeout_seconds,
         start: course.start.as_ref().map_or(0, |start| start.number),
         failed: None,
+        back: false,
     }
 }
 
-/// What the set has in effect on the node now, if that is another module for the same kernel.
+/// What the set had in effect on the node before, if that is another module for the same kernel: what the former grant
+/// put there, or else what it found.
 fn previous(set: &SetView, node: &NodeView, module: &ModuleView) -> Option<ModuleReference> {
     let former = set_grant(node, &set.uid)?;
     let object = report(node)?;
-    (former.module.sha256 != module.sha256 && is_effective(object, former)).then(|| former.module.clone())
+    let is_there = former.state == DesiredState::Loaded
+        && former.module.sha256 != module.sha256
+        && former.failed.is_none()
+        && is_effective(object, former);
+    let previous = if is_there {
+        Some(&former.module)
+    } else {
+        former.previous.as_ref()
+    };
+    let fits = |previous: &&ModuleReference| {
+        previous.sha256 != module.sha256 && previous.kernel_build_id == object.status.kernel.build_id
+    };
+    previous.filter(fits).cloned()
 }

@@ -16,6 +16,7 @@ pub mod observations;
 pub mod progress;
 pub mod reasons;
 mod removal;
+pub mod rollback;
 pub mod snapshot;
 pub mod standing;
 pub mod starts;

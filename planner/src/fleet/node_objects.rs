@@ -45,7 +45,7 @@ impl<'a> NodeObjects<'a> {
                     match selectors.get(grant.set.uid.as_str()) {
                         // Selected again before it was gone: it is left alone until it is granted anew.
                         Some((_, Some(selector))) if selector.matches(&node.labels) => {
-                            grant.state != DesiredState::Absent
+                            grant.state != DesiredState::Absent || grant.back
                         }
                         Some((set, Some(_))) => {
                             is_leaving(node, &grant.set.uid, &snapshot.leave)

@@ -2,13 +2,13 @@
 //!
 //! Nobody else keeps that time: a node's clock may be off, and a time in a status would be one more write for each node.
 
-use super::snapshot::{NodeView, SetView};
-use super::standing::{is_effective, report, set_grant};
+use super::snapshot::{GrantKey, NodeView, SetView};
+use super::standing::{is_carried_out, key, report, set_grant};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap};
 
-/// What a stretch of time belongs to: the node's uid, the rollout, the attempt.
-type Key = (String, String, i32);
+/// What a stretch of time belongs to: the node's uid, and the grant.
+type Key = (String, GrantKey);
 
 /// Remembers from one look to the next. A standby operator looks too, so that a takeover starts no clock anew.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +30,7 @@ impl Observations {
                 let Some(grant) = set_grant(node, &set.uid) else {
                     continue;
                 };
-                if !node.ready || !report(node).is_some_and(|object| is_effective(object, grant)) {
+                if !node.ready || !report(node).is_some_and(|object| is_carried_out(object, grant)) {
                     continue;
                 }
                 let passed = set
@@ -43,10 +43,10 @@ impl Observations {
                 } else {
                     now
                 };
-                let key = (node.uid.clone(), grant.rollout.clone(), grant.attempt);
+                let grant = key(grant);
+                let key = (node.uid.clone(), grant.clone());
                 let since = self.since.get(&key).copied().unwrap_or(first);
-                node.effective_since
-                    .insert((grant.rollout.clone(), grant.attempt), since);
+                node.effective_since.insert(grant, since);
                 still.insert(key, since);
             }
         }

@@ -14,6 +14,12 @@ pub const WAVE_EMPTY: &str = "WaveEmpty";
 pub const PAUSED: &str = "Paused";
 /// A person aborted the rollout.
 pub const ABORTED: &str = "Aborted";
+/// Nodes that the rollout reached go back to what they ran before.
+pub const ROLLING_BACK: &str = "RollingBack";
+/// They all have.
+pub const ROLLED_BACK: &str = "RolledBack";
+/// They cannot: the kernel would refuse it.
+pub const ROLLBACK_IMPOSSIBLE: &str = "RollbackImpossible";
 /// A node failed.
 pub const HALTED: &str = "Halted";
 /// Nothing has moved for longer than progressDeadlineSeconds.

@@ -76,6 +76,8 @@ pub struct SetView {
     pub status: LivepatchSetStatus,
     /// What is known of the artefact that the template names.
     pub bundle: BundleView,
+    /// The same of the revision that the nodes ran before; `None` if there was none.
+    pub former: Option<BundleView>,
     /// Its rollouts, all revisions.
     pub rollouts: Vec<RolloutView>,
 }
@@ -212,10 +214,12 @@ pub struct NodeView {
     pub ready: bool,
     /// Its NodeLivepatch, if there.
     pub object: Option<NodeObject>,
-    /// Since when each grant, named by rollout and attempt, has been effective on a healthy node without a break, as far
-    /// as this operator has watched it.
-    pub effective_since: BTreeMap<(String, i32), Timestamp>,
+    /// Since when each grant has been effective on a healthy node without a break, as far as this operator has watched it.
+    pub effective_since: BTreeMap<GrantKey, Timestamp>,
 }
+
+/// What tells the grants of a node apart: the rollout, the attempt, and whether it is one to go back.
+pub type GrantKey = (String, i32, bool);
 
 /// A NodeLivepatch.
 #[derive(Clone, Debug, Default)]
@@ -224,6 +228,8 @@ pub struct NodeObject {
     pub uid: String,
     /// Its resourceVersion: the precondition of every write.
     pub resource_version: String,
+    /// Generation of the spec.
+    pub generation: i64,
     /// Whether it is being deleted.
     pub deleting: bool,
     /// Spec.

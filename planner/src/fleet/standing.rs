@@ -1,7 +1,7 @@
 //! Where one node stands with one rollout.
 
-use super::reasons;
-use super::snapshot::{BundleView, Leave, ModuleView, NodeObject, NodeView, RolloutView};
+use super::snapshot::{BundleView, GrantKey, Leave, ModuleView, NodeObject, NodeView, RolloutView};
+use super::{reasons, rollback};
 use jiff::{SignedDuration, Timestamp};
 use livepatch_crds::node::{DesiredState, Grant, GrantResult, GrantStatus, KernelIdentity};
 use livepatch_crds::rollout::Failure;
@@ -34,6 +34,8 @@ pub enum Standing {
     Unknown,
     /// A person left it out of this rollout.
     Excluded,
+    /// The rollout was rolled back, and it runs what it ran before.
+    RolledBack,
 }
 
 /// Every selected node by name: the index of its wave, itself, and where it stands.
@@ -54,6 +56,7 @@ pub fn count<'a>(standings: impl IntoIterator<Item = &'a Standing>) -> Counts {
             Standing::Held => &mut counts.held,
             Standing::Unknown => &mut counts.unknown,
             Standing::Excluded => &mut counts.excluded,
+            Standing::RolledBack => &mut counts.rolled_back,
         } += 1;
     }
     counts
@@ -76,6 +79,12 @@ pub struct Yardstick<'a> {
     pub now: Timestamp,
 }
 
+impl Yardstick<'_> {
+    fn is_going_back(&self) -> bool {
+        self.rollout.is_some_and(rollback::is_on)
+    }
+}
+
 /// Where `node`, whose name is `name`, stands. `wave_passed` tells whether the wave in which it was granted is over: from
 /// then on a reboot is only a reboot.
 ///
@@ -91,6 +100,9 @@ pub fn standing(name: &str, node: &NodeView, wave_passed: bool, by: &Yardstick<'
 
 /// Where a node stands that is not left out.
 fn included(name: &str, node: &NodeView, wave_passed: bool, by: &Yardstick<'_>) -> Standing {
+    if by.is_going_back() {
+        return rollback::standing(name, node, by);
+    }
     let grant = current_grant(node, by).filter(|grant| !is_given_up(name, grant, by));
     if let Some(failure) = grant.and_then(|grant| latched_failure(name, grant, by)) {
         return failure;
@@ -132,7 +144,7 @@ fn granted(node: &NodeView, object: &NodeObject, grant: &Grant, wave_passed: boo
         return ungranted(object, by);
     }
     if is_effective(object, grant) {
-        let since = node.effective_since.get(&(grant.rollout.clone(), grant.attempt));
+        let since = node.effective_since.get(&key(grant));
         let settled = since.is_some_and(|since| by.now.duration_since(*since) >= by.min_ready);
         return if settled { Standing::Settled } else { Standing::InFlight };
     }
@@ -218,8 +230,21 @@ pub fn is_effective(object: &NodeObject, grant: &Grant) -> bool {
         && (is_loaded(object, &grant.module.build_id) || superseded())
 }
 
+/// Whether what a grant asks for is so, as the agent reports.
+pub fn is_carried_out(object: &NodeObject, grant: &Grant) -> bool {
+    match grant.state {
+        DesiredState::Loaded => is_effective(object, grant),
+        DesiredState::Absent => grant_status(object, grant).is_some_and(|status| status.result == GrantResult::Absent),
+    }
+}
+
+/// What tells a grant from the others of its node.
+pub fn key(grant: &Grant) -> GrantKey {
+    (grant.rollout.clone(), grant.attempt, grant.back)
+}
+
 /// Whether the node runs another kernel than the one for which it was granted: the grant is for nothing then.
-fn is_void(object: &NodeObject, grant: &Grant) -> bool {
+pub(super) fn is_void(object: &NodeObject, grant: &Grant) -> bool {
     let build_id = &object.status.kernel.build_id;
     !build_id.is_empty() && *build_id != grant.module.kernel_build_id
 }
@@ -258,27 +283,32 @@ fn is_loaded(object: &NodeObject, build_id: &str) -> bool {
             .any(|loaded| loaded.build_id == build_id && loaded.enabled && !loaded.transition)
 }
 
-fn grant_status<'a>(object: &'a NodeObject, grant: &Grant) -> Option<&'a GrantStatus> {
-    object.status.livepatches.iter().find(|status| {
+/// What the agent says of a grant. One to go back has the rollout and the attempt of the one before it, so it is asked
+/// only what was said since it was given.
+pub(super) fn grant_status<'a>(object: &'a NodeObject, grant: &Grant) -> Option<&'a GrantStatus> {
+    let is_recent = !grant.back || object.status.observed_generation >= object.generation;
+    let statuses = object.status.livepatches.iter().filter(|_| is_recent);
+    statuses.into_iter().find(|status| {
         status.set == grant.set.name && status.rollout == grant.rollout && status.attempt == grant.attempt
     })
 }
 
 /// Whether a person asked for another attempt since the grant was given.
-fn is_former_attempt(grant: &Grant, by: &Yardstick<'_>) -> bool {
+pub(super) fn is_former_attempt(grant: &Grant, by: &Yardstick<'_>) -> bool {
     by.rollout
         .is_some_and(|rollout| rollout.control.attempt > grant.attempt)
 }
 
 /// Whether a grant failed in a former attempt: the node may be granted anew.
-fn is_given_up(name: &str, grant: &Grant, by: &Yardstick<'_>) -> bool {
-    is_former_attempt(grant, by) && (grant.failed.is_some() || listed_failure(name, grant.attempt, by).is_some())
+pub(super) fn is_given_up(name: &str, grant: &Grant, by: &Yardstick<'_>) -> bool {
+    is_former_attempt(grant, by)
+        && (grant.failed.is_some() || listed_failure(name, grant.attempt, grant.back, by).is_some())
 }
 
 /// A failure stays one, whatever the node looks like later, until a person raises the attempt.
-fn latched_failure(name: &str, grant: &Grant, by: &Yardstick<'_>) -> Option<Standing> {
+pub(super) fn latched_failure(name: &str, grant: &Grant, by: &Yardstick<'_>) -> Option<Standing> {
     let attempt = by.rollout?.control.attempt;
-    let listed = listed_failure(name, attempt, by);
+    let listed = listed_failure(name, attempt, grant.back, by);
     let marked = grant.failed.as_ref().filter(|_| grant.attempt == attempt);
     let reason = listed.map(|failure| &failure.reason).or(marked)?;
     let message = listed.map_or("this attempt failed before", |failure| &failure.message);
@@ -286,11 +316,11 @@ fn latched_failure(name: &str, grant: &Grant, by: &Yardstick<'_>) -> Option<Stan
 }
 
 /// The failure of a node in the rollout's status, where only the first ones are.
-fn listed_failure<'a>(name: &str, attempt: i32, by: &Yardstick<'a>) -> Option<&'a Failure> {
+fn listed_failure<'a>(name: &str, attempt: i32, back: bool, by: &Yardstick<'a>) -> Option<&'a Failure> {
     let failures = &by.rollout?.status.failures;
     failures
         .iter()
-        .find(|failure| failure.node == name && failure.attempt == attempt)
+        .find(|failure| failure.node == name && (failure.attempt, failure.back) == (attempt, back))
 }
 
 fn rebooted(node: &NodeView, grant: &Grant) -> bool {
@@ -301,7 +331,7 @@ fn reboot_failure() -> Standing {
     failed(reasons::NODE_REBOOTED, "the node rebooted after the grant")
 }
 
-fn failed(reason: &str, message: &str) -> Standing {
+pub(super) fn failed(reason: &str, message: &str) -> Standing {
     Standing::Failed {
         reason: reason.to_owned(),
         message: message.to_owned(),

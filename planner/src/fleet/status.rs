@@ -3,9 +3,9 @@
 use super::course::Course;
 use super::deadline::{self, Deadline};
 use super::decision::{Decision, Happening, Regarding};
-use super::reasons;
 use super::snapshot::{Leave, RolloutView};
 use super::standing::{Coverage, Standing, count, coverage, report};
+use super::{reasons, rollback};
 use jiff::Timestamp;
 use livepatch_crds::bounded::{MAX_MESSAGE, bounded};
 use livepatch_crds::conditions::{ACCEPTED, COMPLETE, DEGRADED, READY, RECONCILING, STALLED, Saying, merge};
@@ -111,6 +111,8 @@ impl<'a> Report<'a> {
             kernels: kernels(self.course),
             failures: self.course.failures.listed.clone(),
             failed: self.course.failures.tally,
+            rolling_back: self.course.turns_back,
+            rollback: bounded(&self.course.rollback.told(), MAX_MESSAGE),
             last_progress_time: self.deadline.moved.clone(),
             conditions: merge(
                 &rollout.status.conditions,
@@ -211,6 +213,7 @@ impl<'a> Report<'a> {
             (c.held, "held"),
             (c.unknown, "not reported"),
             (c.excluded, "left out"),
+            (c.rolled_back, "at what they ran before"),
         ];
         for (number, what) in others.into_iter().filter(|(number, _)| *number > 0) {
             let _ = write!(message, ", {number} {what}");
@@ -242,7 +245,7 @@ impl<'a> Report<'a> {
             tell(true, acceptance.reason, &acceptance.message);
         }
         let turned = was(READY) != Some(self.reason);
-        if turned && is_stalled(self.reason) {
+        if turned && (is_stalled(self.reason) || self.reason == reasons::ROLLING_BACK) {
             tell(true, self.reason, &self.message());
         }
         if turned && self.is_complete() && !set.status.conditions.is_empty() {
@@ -334,7 +337,18 @@ impl<'a> Report<'a> {
 
 /// Whether nothing moves until somebody acts.
 fn is_stalled(reason: &str) -> bool {
-    [reasons::HALTED, reasons::ABORTED, reasons::PROGRESS_DEADLINE_EXCEEDED].contains(&reason)
+    [
+        reasons::HALTED,
+        reasons::ABORTED,
+        reasons::ROLLED_BACK,
+        reasons::ROLLBACK_IMPOSSIBLE,
+        reasons::PROGRESS_DEADLINE_EXCEEDED,
+    ]
+    .contains(&reason)
+}
+
+fn is_paused(rollout: &RolloutView) -> bool {
+    rollout.control.state == ControlState::Paused
 }
 
 /// Since when nothing has moved.
@@ -363,17 +377,19 @@ fn deadline(course: &Course<'_>, reason: &'static str, counts: &Counts, now: Tim
 fn ground(course: &Course<'_>, counts: &Counts, capped: Option<String>) -> (&'static str, String) {
     let progress = &course.progress;
     let running = (progress.reason, progress.blocked_by.clone());
+    let is_on_its_way_back = course.rollout.as_ref().is_some_and(rollback::is_on);
     if [reasons::HALTED, reasons::ABORTED].contains(&progress.reason) {
         return running;
     }
-    if !course.acceptance.is_accepted() {
+    if !course.acceptance.is_accepted() && !is_on_its_way_back {
         return (course.acceptance.reason, course.acceptance.message.clone());
     }
     let Some(rollout) = &course.rollout else {
         return (reasons::PROGRESSING, "the rollout is being made".to_owned());
     };
-    let wants_grants =
-        counts.pending > 0 && rollout.control.state == ControlState::Run && progress.reason == reasons::PROGRESSING;
+    let wants_grants = counts.pending > 0
+        && [reasons::PROGRESSING, reasons::ROLLING_BACK].contains(&progress.reason)
+        && !is_paused(rollout);
     match course.leave {
         Leave::Withheld { reason, message } if wants_grants => (reason, message.clone()),
         _ if wants_grants => (progress.reason, capped.unwrap_or_else(|| progress.blocked_by.clone())),

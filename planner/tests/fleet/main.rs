@@ -7,6 +7,7 @@ mod changes;
 mod conflicts;
 mod control;
 mod removal;
+mod rollback;
 mod rules;
 mod scenarios;
 mod stories;

@@ -153,7 +153,7 @@ fn is_halted(status: &LivepatchRolloutStatus, max_failed: i32) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
     fn budgets_waves_halts_and_canaries_hold(plan in plan()) {
@@ -161,7 +161,7 @@ proptest! {
         let has_canary = plan.nodes.iter().any(|(canary, _, _)| *canary);
         let mut halted_with: Option<BTreeSet<String>> = None;
         let mut canaries_ever: BTreeSet<String> = BTreeSet::new();
-        for step in 0..300 {
+        for step in 0..220 {
             if step % plan.take_over_every == 0 {
                 world.take_over();
             }
@@ -190,7 +190,7 @@ proptest! {
             }
             let counts = status.counts;
             let parts = counts.pending + counts.in_flight + counts.settled + counts.failed + counts.not_applicable
-                + counts.unreachable + counts.held + counts.unknown + counts.excluded;
+                + counts.unreachable + counts.held + counts.unknown + counts.excluded + counts.rolled_back;
             prop_assert_eq!(parts, counts.selected);
         }
         let all_well = plan.nodes.iter().all(|(_, _, answer)| matches!(answer, Answer::Loads(_)));

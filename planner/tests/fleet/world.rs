@@ -1,13 +1,14 @@
 //! A fleet in memory. It carries out what the planner decides, to the letter, and its nodes answer as they are told to.
 
 use jiff::{SignedDuration, Timestamp};
-use livepatch_crds::node::{Grant, GrantResult, GrantStatus, KernelIdentity, LoadedLivepatch, Owner};
+use livepatch_crds::node::{DesiredState, Grant, GrantResult, GrantStatus, KernelIdentity, LoadedLivepatch, Owner};
 use livepatch_crds::rollout::LivepatchRolloutStatus;
 use livepatch_crds::set::{LivepatchSetSpec, LivepatchSetStatus};
 use livepatch_planner::fleet::decision::{Happening, Regarding};
 use livepatch_planner::fleet::snapshot::{
-    BundleView, Leave, ModuleView, NodeObject, NodeView, RolloutView, SetView, Snapshot,
+    BundleView, GrantKey, Leave, ModuleView, NodeObject, NodeView, RolloutView, SetView, Snapshot,
 };
+use livepatch_planner::fleet::standing::key;
 use livepatch_planner::fleet::{Decision, Observations, decide};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -37,6 +38,10 @@ pub struct World {
     pub now: Timestamp,
     pub answers: BTreeMap<String, Answer>,
     pub happenings: Vec<Happening>,
+    /// Whether agents can take livepatches away.
+    pub removes: bool,
+    /// What each agent last looked at, by node and set.
+    seen: BTreeMap<(String, String), GrantKey>,
     observations: Observations,
     waited: BTreeMap<String, u32>,
     resource_version: u64,
@@ -58,6 +63,8 @@ impl World {
             now: Timestamp::from_second(1_000_000).unwrap(),
             answers: BTreeMap::new(),
             happenings: Vec::new(),
+            removes: false,
+            seen: BTreeMap::new(),
             observations: Observations::default(),
             waited: BTreeMap::new(),
             resource_version: 0,
@@ -78,6 +85,7 @@ impl World {
             spec,
             status: LivepatchSetStatus::default(),
             bundle,
+            former: None,
             rollouts: Vec::new(),
         });
         self.now += SignedDuration::from_secs(1);
@@ -206,6 +214,7 @@ impl World {
                 "the write would be refused"
             );
             object.spec = change.spec;
+            object.generation += 1;
             object.resource_version = self.resource_version.to_string();
         }
         for (name, status) in set_statuses {
@@ -236,8 +245,29 @@ impl World {
         }
         object.status.boot_id = boot_id;
         object.status.kernel = kernel;
+        object.status.observed_generation = object.generation;
+        if self.removes {
+            object.status.features = vec!["Absent".into()];
+        }
         let grants = object.spec.livepatches.clone();
         for grant in grants {
+            let looked_at = self.seen.insert((name.to_owned(), grant.set.name.clone()), key(&grant));
+            if looked_at.is_some_and(|looked_at| looked_at != key(&grant)) {
+                object.status.livepatches.retain(|status| status.set != grant.set.name);
+            }
+            if grant.state == DesiredState::Absent && self.removes {
+                object
+                    .status
+                    .loaded
+                    .retain(|loaded| loaded.build_id != grant.module.build_id);
+                if object.status.livepatches.is_empty() {
+                    object
+                        .status
+                        .livepatches
+                        .push(outcome(&grant, GrantResult::Absent, "Absent", ""));
+                }
+                continue;
+            }
             if object
                 .status
                 .loaded
@@ -292,11 +322,15 @@ impl World {
 }
 
 fn failure(grant: &Grant, reason: &str, message: &str) -> GrantStatus {
+    outcome(grant, GrantResult::Failed, reason, message)
+}
+
+fn outcome(grant: &Grant, result: GrantResult, reason: &str, message: &str) -> GrantStatus {
     GrantStatus {
         set: grant.set.name.clone(),
         rollout: grant.rollout.clone(),
         attempt: grant.attempt,
-        result: GrantResult::Failed,
+        result,
         reason: reason.into(),
         message: message.into(),
         blockers: Vec::new(),

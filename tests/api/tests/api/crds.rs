@@ -65,7 +65,7 @@ fn condition() -> Value {
 fn counts() -> Value {
     json!({
         "selected": 9, "pending": 1, "inFlight": 1, "settled": 1, "failed": 1, "notApplicable": 1, "unreachable": 1,
-        "held": 1, "unknown": 1, "excluded": 1,
+        "held": 0, "unknown": 1, "excluded": 1, "rolledBack": 1,
     })
 }
 
@@ -87,6 +87,7 @@ fn every_field_survives_the_way_to_the_server_and_back() {
         "maxConcurrent": "20%",
         "maxFailed": "1%",
         "maxStalled": 3,
+        "failurePolicy": "RollBack",
         "progressDeadlineSeconds": 60,
         "minReadySeconds": 5,
     });
@@ -109,8 +110,8 @@ fn every_field_survives_the_way_to_the_server_and_back() {
     let status = json!({
         "observedGeneration": 1, "start": 2, "counts": counts(), "wave": "canary", "blockedBy": "something", "waves": waves,
         "kernels": [{"release": "6.1.0", "buildID": "c1", "covered": true, "nodes": 3, "settled": 1}],
-        "failures": [{"node": "n", "wave": "canary", "attempt": 1, "reason": "SymbolNotFound", "message": "ENOENT (2)"}],
-        "failed": {"attempt": 2, "refused": 1, "stalled": 2, "lost": 3}, "lastProgressTime": "2026-01-02T03:04:05Z",
+        "failures": [{"node": "n", "wave": "canary", "attempt": 1, "reason": "SymbolNotFound", "message": "ENOENT (2)", "back": true}],
+        "failed": {"attempt": 2, "refused": 1, "stalled": 2, "lost": 3, "back": true}, "rollingBack": true, "rollback": "Possible", "lastProgressTime": "2026-01-02T03:04:05Z",
         "conditions": [condition()],
     });
     comes_back::<LivepatchRollout>(&cluster, "livepatchrollouts", &full, &status);
