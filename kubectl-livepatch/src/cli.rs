@@ -6,7 +6,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use livepatch_artifact::PushTarget;
 
 use crate::registry::RegistryOptions;
-use crate::verbs::{AbortOptions, ExcludeOptions, PauseOptions, PromoteOptions, ResumeOptions, RetryOptions};
+use crate::verbs::{
+    AbortOptions, ExcludeOptions, PauseOptions, PromoteOptions, ResumeOptions, RetryOptions, UndoOptions,
+};
 use crate::views::cves::CvesOptions;
 use crate::views::diff::DiffOptions;
 use crate::views::explain::ExplainOptions;
@@ -43,6 +45,7 @@ pub enum Command {
     Promote(PromoteOptions),
     Pause(PauseOptions),
     Abort(AbortOptions),
+    Undo(UndoOptions),
     Resume(ResumeOptions),
     Retry(RetryOptions),
     Exclude(ExcludeOptions),

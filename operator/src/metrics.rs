@@ -315,6 +315,7 @@ mod tests {
             attempt: 1,
             reason: reason.to_owned(),
             message: String::new(),
+            back: false,
         }
     }
 

@@ -36,6 +36,10 @@ pub fn abort(family: &Family) -> Result<Change, Refusal> {
     }
     match family::control(rollout).state {
         ControlState::Aborted => Err(Refusal::new("the rollout is aborted already", another)),
+        ControlState::RolledBack => Ok(Change {
+            control: json!({"state": "Aborted"}),
+            told: "aborted on its way back: no more nodes go back, those in flight will finish".to_owned(),
+        }),
         ControlState::Run | ControlState::Paused => {
             let counts = family::rollout_status(rollout).counts;
             let finish = match counts.in_flight {

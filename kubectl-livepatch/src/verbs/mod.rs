@@ -9,6 +9,7 @@ mod pause;
 mod promote;
 mod resume;
 mod retry;
+mod undo;
 
 pub use abort::{AbortOptions, abort};
 pub use exclude::{ExcludeOptions, exclude};
@@ -16,6 +17,7 @@ pub use pause::{PauseOptions, pause};
 pub use promote::{PromoteOptions, promote};
 pub use resume::{ResumeOptions, resume};
 pub use retry::{RetryOptions, retry};
+pub use undo::{UndoOptions, undo};
 
 use std::process::ExitCode;
 
@@ -162,6 +164,13 @@ fn subject(family: &Family) -> Result<&LivepatchRollout, Refusal> {
 fn aborted() -> Refusal {
     Refusal::new(
         "the rollout is aborted, which is for good",
+        "to roll out something else, change spec.template of the LivepatchSet",
+    )
+}
+
+fn rolled_back() -> Refusal {
+    Refusal::new(
+        "a person rolled the rollout back, which is for good",
         "to roll out something else, change spec.template of the LivepatchSet",
     )
 }

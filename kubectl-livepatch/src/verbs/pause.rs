@@ -4,7 +4,7 @@ use clap::Args;
 use livepatch_crds::rollout::ControlState;
 use serde_json::json;
 
-use super::{Change, Refusal, WriteOptions, aborted, subject};
+use super::{Change, Refusal, WriteOptions, aborted, rolled_back, subject};
 use crate::family::{self, Family};
 use crate::text::count;
 
@@ -27,6 +27,7 @@ pub fn pause(family: &Family) -> Result<Change, Refusal> {
     let rollout = subject(family)?;
     match family::control(rollout).state {
         ControlState::Aborted => Err(aborted()),
+        ControlState::RolledBack => Err(rolled_back()),
         ControlState::Paused => Err(Refusal::new(
             "the rollout is paused already",
             format!("to go on, kubectl livepatch resume {}", family.name()),

@@ -6,7 +6,7 @@ use livepatch_crds::rollout::{ControlState, LivepatchRolloutStatus, WaveState, W
 use livepatch_crds::set::{REST, Wave};
 use serde_json::json;
 
-use super::{Change, Refusal, WriteOptions, aborted, is_complete, subject};
+use super::{Change, Refusal, WriteOptions, aborted, is_complete, rolled_back, subject};
 use crate::family::{self, Family};
 use crate::text::{count, moment};
 
@@ -73,6 +73,9 @@ impl<'a> Course<'a> {
             })?;
         if family::control(rollout).state == ControlState::Aborted {
             return Err(aborted());
+        }
+        if family::control(rollout).state == ControlState::RolledBack {
+            return Err(rolled_back());
         }
         if is_complete(rollout) {
             return Err(Refusal::new(
@@ -205,7 +208,7 @@ impl<'a> Course<'a> {
     fn pause(&self) -> String {
         match family::control(self.rollout).state {
             ControlState::Paused => format!(" when it is resumed (kubectl livepatch resume {})", self.set),
-            ControlState::Run | ControlState::Aborted => String::new(),
+            ControlState::Run | ControlState::Aborted | ControlState::RolledBack => String::new(),
         }
     }
 

@@ -4,7 +4,7 @@ use clap::Args;
 use livepatch_crds::rollout::ControlState;
 use serde_json::json;
 
-use super::{Change, Refusal, WriteOptions, aborted, subject};
+use super::{Change, Refusal, WriteOptions, aborted, rolled_back, subject};
 use crate::family::{self, Family};
 
 const ABOUT: &str = "\
@@ -27,6 +27,7 @@ pub fn resume(family: &Family) -> Result<Change, Refusal> {
     let set = family.name();
     match family::control(rollout).state {
         ControlState::Aborted => Err(aborted()),
+        ControlState::RolledBack => Err(rolled_back()),
         ControlState::Paused => Ok(Change {
             control: json!({"state": "Run"}),
             told: "resumed: nodes get grants again".to_owned(),

@@ -47,7 +47,7 @@ pub fn retry(family: &Family) -> Result<Change, Refusal> {
     let next = control.attempt.saturating_add(1);
     let paused = match control.state {
         ControlState::Paused => format!(" when it is resumed (kubectl livepatch resume {set})"),
-        ControlState::Run | ControlState::Aborted => String::new(),
+        ControlState::Run | ControlState::Aborted | ControlState::RolledBack => String::new(),
     };
     Ok(Change {
         control: json!({"attempt": next}),

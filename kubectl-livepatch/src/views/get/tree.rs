@@ -131,6 +131,7 @@ impl View<'_> {
             ControlState::Run => {}
             ControlState::Paused => told.push("paused by a person".to_owned()),
             ControlState::Aborted => told.push("aborted by a person".to_owned()),
+            ControlState::RolledBack => told.push("rolled back by a person".to_owned()),
         }
         if !control.exclude_nodes.is_empty() {
             told.push(format!("{} left out", count(control.exclude_nodes.len(), "node")));

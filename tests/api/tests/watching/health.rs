@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
 use livepatch_crds::rollout::ControlState;
 use livepatch_planner::fleet::snapshot::{BundleView, Leave};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::stories::{CANARY, DIGEST, spec, three_nodes};
 use crate::workspace;
-use crate::world::{Answer, World};
+use crate::world::{Answer, World, module};
 
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -46,6 +47,19 @@ fn set(world: &mut World) -> Value {
 fn rollout(world: &mut World) -> Value {
     let rollout = world.rollout("fix");
     object("LivepatchRollout", rollout.generation, &rollout.status)
+}
+
+/// A second revision that a person takes back; the canary answers so.
+fn rolled_back(answer: Answer) -> World {
+    let mut world = begun(CANARY);
+    world.steps(20);
+    let bundle = BundleView::Read(Arc::new(vec![module("6.1", "n"), module("6.12", "n")]));
+    world.set("fix").spec.template.source.oci.reference = format!("registry.example.com/next@sha256:{DIGEST}");
+    world.set("fix").bundle = bundle;
+    world.steps(20);
+    world.answers.insert("a".into(), answer);
+    world.rollout("fix").control.state = ControlState::RolledBack;
+    world
 }
 
 fn begun(rollout: &str) -> World {
@@ -228,6 +242,28 @@ const PHASES: &[Phase] = &[
         way: || {
             let mut world = begun(CANARY);
             world.answers.insert("a".into(), Answer::Refuses);
+            world.steps(20);
+            world
+        },
+    },
+    Phase {
+        what: "its nodes go back",
+        reason: "RollingBack",
+        kstatus: "InProgress",
+        argo: "Progressing",
+        way: || {
+            let mut world = rolled_back(Answer::Loads(u32::MAX));
+            world.steps(5);
+            world
+        },
+    },
+    Phase {
+        what: "its nodes are back",
+        reason: "RolledBack",
+        kstatus: "Failed",
+        argo: "Degraded",
+        way: || {
+            let mut world = rolled_back(Answer::Loads(1));
             world.steps(20);
             world
         },

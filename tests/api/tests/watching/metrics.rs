@@ -46,6 +46,7 @@ fn operator() -> Vec<Family> {
         attempt: 1,
         reason: "SymbolNotFound".to_owned(),
         message: String::new(),
+        back: false,
     };
     let set = SetSeries {
         name: "a",
