@@ -214,7 +214,7 @@ fn in_the_guest() {
         if active == newcomer {
             lab.loaded(INCUMBENT);
         }
-        if round % 100 == 99 {
+        if round % 20 == 19 {
             println!("{} tries: {tally:?}", round + 1);
         }
     }
