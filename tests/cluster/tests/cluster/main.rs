@@ -5,6 +5,7 @@
 
 mod agent;
 mod faults;
+mod hybrid;
 mod release;
 mod rollout;
 mod stage;
@@ -18,7 +19,7 @@ use stage::Stage;
 
 type Chapter = (&'static str, fn(&Stage) -> anyhow::Result<()>);
 
-const STORY: [Chapter; 13] = [
+const STORY: [Chapter; 18] = [
     (
         "the_agent_is_not_privileged_and_confined_by_apparmor",
         agent::is_confined,
@@ -28,7 +29,21 @@ const STORY: [Chapter; 13] = [
         rollout::canary_first,
     ),
     ("columns_are_as_documented", rollout::columns),
+    ("an_off_band_livepatch_joins_a_part_of_the_fleet", hybrid::joins),
     ("a_new_revision_replaces_the_former_one_everywhere", rollout::upgrade),
+    (
+        "an_atomic_replace_brings_the_off_band_livepatch_back",
+        hybrid::came_back,
+    ),
+    ("an_off_band_livepatch_is_upgraded", hybrid::upgrade),
+    (
+        "a_cumulative_that_contains_the_fix_supersedes_it_until_it_goes",
+        hybrid::superseded,
+    ),
+    (
+        "an_off_band_livepatch_is_unloaded_where_it_is_no_longer_meant",
+        hybrid::leaves,
+    ),
     (
         "a_canary_that_the_kernel_refuses_halts_everything",
         rollout::refused_canary,

@@ -102,8 +102,13 @@ impl Stage {
 
     /// The line that the effective livepatch adds to /proc/version, on every node.
     pub fn effective(&self) -> Result<BTreeMap<String, String>> {
+        self.shown_in("/proc/version")
+    }
+
+    /// The line that a livepatch adds to a file of /proc, on every node; empty where there is none.
+    pub fn shown_in(&self, file: &str) -> Result<BTreeMap<String, String>> {
         let lines = self.cluster.on_each_node(|node| {
-            let line = node.shell("grep ^livepatch: /proc/version || true")?;
+            let line = node.shell(&format!("grep ^livepatch: {file} || true"))?;
             Ok((
                 node.name().to_owned(),
                 line.trim().trim_start_matches("livepatch: ").to_owned(),
