@@ -54,14 +54,17 @@ impl Progress {
             return;
         }
         if self.screen {
-            self.drawn = true;
-            let seconds = now.since(since).as_secs();
-            let _ = write!(io::stderr().lock(), "\r\u{1b}[K{} ({seconds} s)", clean(what));
+            let line = format!("{} ({} s)", clean(what), now.since(since).as_secs());
+            if !self.drawn || line != self.last {
+                let _ = write!(io::stderr().lock(), "\r\u{1b}[K{line}");
+                self.drawn = true;
+                self.last = line;
+            }
         } else if what != self.last || self.told.is_none_or(|at| now.since(at) >= REMINDER) {
             output::note(what);
             self.told = Some(now);
+            what.clone_into(&mut self.last);
         }
-        what.clone_into(&mut self.last);
     }
 
     /// Removes the line that is drawn again.
