@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::aftermath::{self, Aftermath};
 use crate::agent::Agent;
 use crate::conclude::chain;
-use crate::decide::{Disable, JournalState, Key, Load, Step, decide};
+use crate::decide::{Disable, JournalState, Key, Load, Step};
 use crate::fetch::Seen;
 use crate::journal::{Entry, Failure, Journal};
 use crate::operate;
@@ -148,7 +148,10 @@ impl Agent {
         if !self.way_back_is_here(&entry).await {
             return;
         }
-        if let Some(failure) = self.preflight(&entry).await {
+        // What was in effect a moment ago is asked of the kernel at once: each look before it would lengthen the gap.
+        if entry.absence.is_none()
+            && let Some(failure) = self.preflight(&entry).await
+        {
             return match failure {
                 Ok(certain) => self.give_up(entry, certain).await,
                 Err(passing) => self.wait_with(subject, passing),
@@ -373,50 +376,6 @@ impl Agent {
             Subject::Leftover(name) => seen.truth.leftovers.iter().any(|module| module.name == *name),
             Subject::Journal | Subject::Report => true,
         });
-    }
-
-    /// Runs something outside the event loop.
-    pub(crate) async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        match tokio::task::spawn_blocking(work).await {
-            Ok(done) => done,
-            // Only a panic ends such a task early, and the pool outlives the agent.
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => std::future::pending().await,
-            },
-        }
-    }
-
-    pub(crate) async fn reporting<T>(&mut self, work: futures::future::BoxFuture<'_, T>) -> Option<T> {
-        self.reporting_blockers(work, None).await
-    }
-
-    /// Waits for something that may take long, and reports meanwhile, not more often than every ten seconds. `None` if
-    /// the agent is told to leave: what was begun is then left as it is.
-    async fn reporting_blockers<T>(
-        &mut self,
-        mut work: futures::future::BoxFuture<'_, T>,
-        mut blockers: Option<&mut watch::Receiver<Vec<livepatch_crds::node::Blocker>>>,
-    ) -> Option<T> {
-        let leave = self.leave.clone();
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut work => return Some(done),
-                () = leave.cancelled() => return None,
-                () = tokio::time::sleep(self.settings.times.progress) => {}
-            }
-            if let Some(blockers) = &mut blockers {
-                self.memory.blockers.clone_from(&blockers.borrow_and_update());
-            }
-            let report = async {
-                if let Ok(seen) = self.fetch().await {
-                    let decision = decide(&seen.snapshot(&self.memory, self.settings.times.settle));
-                    self.report(&seen, &decision).await;
-                }
-            };
-            report.await;
-        }
     }
 }
 

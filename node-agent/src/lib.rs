@@ -19,6 +19,7 @@ pub mod journal;
 pub mod lock;
 pub mod metrics;
 pub mod operate;
+mod patience;
 mod prepare;
 mod report;
 pub mod retry;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use livepatch_kernel::{BootId, BootTime};
 
 use super::boots::Ended;
-use super::record::{Entry, Failure, Journal, MAX_ENTRIES, Phase};
+use super::phase::{Failure, Phase};
+use super::record::{Entry, Journal, MAX_ENTRIES};
 
 /// Most entries of one set that are kept for kernels other than the running one.
 const FORMER_KERNELS: usize = 4;

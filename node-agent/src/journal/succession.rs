@@ -4,7 +4,8 @@ use livepatch_kernel::{BootId, BootTime};
 use livepatch_planner::node::Mode;
 use livepatch_planner::node::situation::supersedes;
 
-use super::record::{Absence, Entry, Journal, Pair, Phase};
+use super::phase::Phase;
+use super::record::{Absence, Entry, Journal, Pair};
 
 /// What the kernel shows of an entry's module and build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -103,10 +103,6 @@ fn chosen(meeting: &Meeting<'_>) -> Result<(Mode, Vec<String>), Answer> {
         let message = format!("an off-band livepatch must not have the replace flag, and {flag}");
         return Err(Answer::Refused(Refusal::new("ReplaceFlagUnproven", message)));
     }
-    if let Some((running, _)) = meeting.own().find(|(_, record)| record.standing == Standing::Retiring) {
-        let message = format!("{} of the same set has to be disabled first", running.module);
-        return Err(Answer::Waits(Refusal::new("PredecessorRemains", message)));
-    }
     let predecessor = meeting.own().next();
     if meeting.is_atomic() {
         if let Some(refusal) = meeting.blocked() {
@@ -115,6 +111,10 @@ fn chosen(meeting: &Meeting<'_>) -> Result<(Mode, Vec<String>), Answer> {
         let alone = meeting.enabled().all(|(running, _)| running.module == wish.module);
         let mode = if alone { Mode::Load } else { Mode::Atomic };
         return Ok((mode, vec![flag]));
+    }
+    if let Some((running, _)) = meeting.own().find(|(_, record)| record.standing == Standing::Retiring) {
+        let message = format!("{} of the same set has to be disabled first", running.module);
+        return Err(Answer::Waits(Refusal::new("PredecessorRemains", message)));
     }
     let Some((old, record)) = predecessor else {
         return Ok((Mode::Load, vec![flag, "nothing of its set is loaded".to_owned()]));

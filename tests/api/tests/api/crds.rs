@@ -91,7 +91,11 @@ fn every_field_survives_the_way_to_the_server_and_back() {
         "progressDeadlineSeconds": 60,
         "minReadySeconds": 5,
     });
-    full["spec"]["transition"] = json!({"timeoutSeconds": 60});
+    full["spec"]["transition"] = json!({"timeoutSeconds": 60, "timeoutPolicy": "Wait"});
+    full["spec"]["template"]["offBand"] = json!({"upgrade": "UnloadFirst", "onAtomicReplace": "Block"});
+    full["spec"]["drift"] = json!("Restore");
+    full["spec"]["foreignPolicy"] = json!("Replace");
+    full["spec"]["removalPolicy"] = json!("Unload");
     full["spec"]["revisionHistoryLimit"] = json!(4);
     let status = json!({
         "observedGeneration": 1, "currentRevision": "0123456789", "updateRevision": "9876543210", "rollout": "a-1",
@@ -118,11 +122,21 @@ fn every_field_survives_the_way_to_the_server_and_back() {
 
     let mut full = node_livepatch(&fresh("full"), "uid");
     full["spec"]["hold"] = json!("somebody works on it");
-    full["spec"]["livepatches"] = json!([grant()]);
+    let mut cumulative = grant();
+    cumulative["previous"] = cumulative["module"].clone();
+    cumulative["policy"] = json!({
+        "timeoutPolicy": "Wait", "drift": "Restore", "foreignPolicy": "Replace",
+        "supersedes": [{"set": "old", "moduleSHA256": ["a".repeat(64)]}],
+    });
+    let mut absent = grant();
+    absent["state"] = json!("Absent");
+    absent["policy"] = json!({"offBand": {"upgrade": "UnloadFirst", "onAtomicReplace": "Block"}});
+    full["spec"]["livepatches"] = json!([grant(), cumulative, absent]);
     let grant_status = |result: &str| {
         json!({
             "set": "a", "rollout": "a-1", "attempt": 1, "result": result, "reason": "TransitionTimedOut",
             "message": "five tasks", "blockers": [{"pid": 7, "comm": "sleep", "podUID": "p"}, {"pid": 8, "comm": "dd"}],
+            "gapMilliseconds": 1500,
         })
     };
     let loaded = |owner: &str| {
@@ -134,7 +148,8 @@ fn every_field_survives_the_way_to_the_server_and_back() {
     let status = json!({
         "observedGeneration": 1, "agentVersion": "0.1.0", "bootID": "boot", "kernelTaints": "OEK", "loadedCount": 3,
         "kernel": {"release": "6.1.0", "buildID": "c1", "architecture": "amd64"},
-        "livepatches": (["Pending", "Transitioning", "Loaded", "Failed"].map(grant_status)),
+        "livepatches": (["Pending", "Transitioning", "Loaded", "Superseded", "Absent", "Failed"].map(grant_status)),
+        "features": ["RestoreOffBand"],
         "loaded": (["Set", "Retained", "Foreign"].map(loaded)),
         "conditions": [condition()],
     });

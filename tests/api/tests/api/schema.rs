@@ -67,8 +67,19 @@ fn what_is_left_out_is_filled_in_as_documented() {
     let name = fresh("defaults");
     let told = cluster.admin().accepted(Method::POST, "livepatchsets", &set(&name));
     let spec = &told["spec"];
-    assert_eq!(spec["rollout"], json!({"maxConcurrent": "10%", "minReadySeconds": 60}));
-    assert_eq!(spec["transition"], json!({"timeoutSeconds": 300}));
+    assert_eq!(
+        spec["rollout"],
+        json!({
+            "maxConcurrent": "10%", "maxFailed": 0, "maxStalled": "5%", "minReadySeconds": 60, "progressDeadlineSeconds": 7200,
+        })
+    );
+    assert_eq!(
+        spec["transition"],
+        json!({"timeoutSeconds": 300, "timeoutPolicy": "Revert"})
+    );
+    assert_eq!(spec["drift"], "Report");
+    assert_eq!(spec["foreignPolicy"], "Refuse");
+    assert_eq!(spec["removalPolicy"], "Retain");
     assert_eq!(spec["revisionHistoryLimit"], 10);
 
     // Half of a group, and an explicit null, which generators of YAML like to leave behind.
@@ -181,7 +192,7 @@ fn a_bad_grant_is_refused() {
         ),
         (
             "an unknown wish",
-            one("state", json!("Absent")),
+            one("state", json!("Gone")),
             "supported values: \"Loaded\"",
         ),
         (
