@@ -124,6 +124,7 @@ pub(super) fn wish(entry: &Entry, grant: Option<&Grant>) -> Wish {
         policy: entry.policy.clone(),
         previous,
         returning: grant.is_none(),
+        back: grant.is_some_and(|grant| grant.back),
     }
 }
 

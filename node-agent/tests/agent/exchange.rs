@@ -178,6 +178,32 @@ async fn back_to_a_predecessor_that_is_still_there() {
 }
 
 #[tokio::test]
+async fn a_rollout_that_is_taken_back_takes_the_node_back() {
+    let (world, first) = off_v1().await;
+    let second = next(world.publish("off", "off_v2", &["f", "g"], ReplaceValue::False));
+    world.grant(std::slice::from_ref(&second));
+    world.live(13).await;
+    assert_eq!(world.loaded(), ["off_v2"]);
+    let mut back = second;
+    back.module = first.module;
+    back.back = true;
+    world.grant(std::slice::from_ref(&back));
+    world.live(3).await;
+    assert_eq!(world.loaded(), ["off_v1"]);
+    let told = world.told("off");
+    assert!(
+        told.message.starts_with("UnloadFirst: the rollout is taken back"),
+        "{told:?}"
+    );
+    assert!(told.gap_milliseconds.unwrap() >= 50);
+    back.state = livepatch_crds::node::DesiredState::Absent;
+    world.grant(&[back]);
+    world.live(3).await;
+    assert!(world.loaded().is_empty());
+    assert_eq!(world.told("off").result, GrantResult::Absent);
+}
+
+#[tokio::test]
 async fn what_a_person_disables_comes_back_once_an_hour_if_the_set_says_so() {
     let world = World::new();
     let mut grant = world.publish("off", "off_v1", &["f"], ReplaceValue::False);

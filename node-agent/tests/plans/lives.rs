@@ -159,7 +159,8 @@ impl Life {
             DesiredState::Loaded
         };
         let attempt = if policy & 8 == 8 { 2 } else { 1 };
-        let grant = built.grant(self.rollouts, attempt, state, grant_policy);
+        let mut grant = built.grant(self.rollouts, attempt, state, grant_policy);
+        grant.back = self.rollouts.is_multiple_of(5);
         if absent {
             self.absent.insert(built.set);
         }

@@ -169,6 +169,7 @@ impl Built {
             transition_timeout_seconds: 60,
             start: 1,
             failed: None,
+            back: false,
         }
     }
 }

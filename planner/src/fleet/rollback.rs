@@ -10,6 +10,7 @@ use super::snapshot::{BundleView, Described, ModuleView, NodeView, RolloutView, 
 use super::standing::{self, Standing, Yardstick, current_grant, failed, is_carried_out, report};
 use livepatch_crds::LivepatchType;
 use livepatch_crds::node::{DesiredState, Grant, GrantResult, ModuleReference};
+use livepatch_crds::policy::GrantPolicy;
 use livepatch_crds::revision::{revision, rollout_name};
 use livepatch_crds::rollout::ControlState;
 use livepatch_crds::set::Counts;
@@ -189,12 +190,22 @@ pub(super) fn grant(course: &Course<'_>, rollout: &RolloutView, node: &NodeView,
         state,
         module: module.clone(),
         previous: None,
+        policy: policy(course.set, reached),
         boot_id: node.boot_id.clone(),
         kernel_taints: object.status.kernel_taints.clone(),
         transition_timeout_seconds: course.set.spec.transition.timeout_seconds,
         failed: None,
         back: true,
         ..reached.clone()
+    })
+}
+
+/// What the revision before allowed the node: what the present one contains, that one need not.
+fn policy(set: &SetView, reached: &Grant) -> GrantPolicy {
+    let former = former(set).map(|rollout| set.spec.grant_policy(&rollout.template));
+    former.unwrap_or_else(|| GrantPolicy {
+        supersedes: Vec::new(),
+        ..reached.policy.clone()
     })
 }
 

@@ -140,6 +140,13 @@ fn chosen(meeting: &Meeting<'_>) -> Result<(Mode, Vec<String>), Answer> {
     };
     let view = meeting.view(old, Some(record));
     if let Some(refusal) = said(&stacking(&view, &meeting.wanted(), &others, boot)) {
+        if wish.back {
+            let because = format!(
+                "the rollout is taken back, and loading first is not safe: {}",
+                refusal.message
+            );
+            return Ok((Mode::UnloadFirst, vec![because]));
+        }
         return Err(Answer::Refused(refusal));
     }
     let mode = match wish.kind {

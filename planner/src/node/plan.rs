@@ -52,7 +52,8 @@ pub enum Mode {
     Stacked,
     /// An off-band one is loaded over its predecessor, which is disabled afterwards. No gap.
     LoadFirst,
-    /// Its predecessor is disabled, then it is loaded: a gap, asked for by a person.
+    /// Its predecessor is disabled, then it is loaded: a gap, asked for by a person, or by taking a rollout back where
+    /// loading first is not safe.
     UnloadFirst,
     /// It is disabled and its module removed.
     Remove,

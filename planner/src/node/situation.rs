@@ -123,6 +123,8 @@ pub struct Wish {
     pub previous: Option<Key>,
     /// Whether this is a return to what was in effect before: what else is missing then does not hold it up.
     pub returning: bool,
+    /// Whether a rollout is taken back: then a gap is better than the livepatch that is there.
+    pub back: bool,
 }
 
 impl Situation<'_> {

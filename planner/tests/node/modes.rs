@@ -108,6 +108,19 @@ fn load_first_where_it_is_safe_and_unload_first_where_a_person_says_so() {
 }
 
 #[test]
+fn a_rollout_that_is_taken_back_goes_back_with_a_gap_where_there_is_no_other_way() {
+    let mut scene = Scene::default();
+    scene.runs("off-a", "a_2", &["a", "a2"], False);
+    scene.knows("a_1", &["a"], False);
+    let mut asked = wish("off-a", "a_1");
+    assert_eq!(scene.refusal(&asked).reason, "StackingFunctionsDropped");
+    asked.back = true;
+    let plan = scene.plan(&asked);
+    assert_eq!((plan.mode, plan.gaps.len()), (Mode::UnloadFirst, 1));
+    assert!(plan.because[0].contains("a2"), "{:?}", plan.because);
+}
+
+#[test]
 fn two_fixes_of_one_function_are_refused_by_name_of_both_and_the_function() {
     let mut scene = beside();
     scene.knows("c_1", &["a"], False);

@@ -134,6 +134,7 @@ pub fn wish(set: &str, module: &str) -> Wish {
         policy: GrantPolicy::default(),
         previous: None,
         returning: false,
+        back: false,
     }
 }
 

@@ -142,7 +142,11 @@ fn the_operator_does_what_it_needs_and_no_more() {
         (Method::GET, "/api/v1/nodes".to_owned(), Value::Null),
         (Method::GET, format!("{policies}/{NODE_SPEC}"), Value::Null),
         (Method::GET, format!("{bindings}/{NODE_SPEC}"), Value::Null),
-        (Method::GET, format!("{config_maps}/livepatch-operator-limits"), Value::Null),
+        (
+            Method::GET,
+            format!("{config_maps}/livepatch-operator-limits"),
+            Value::Null,
+        ),
         (Method::POST, format!("{leases}?dryRun=All"), lease),
         (
             Method::POST,
@@ -172,7 +176,11 @@ fn the_operator_does_what_it_needs_and_no_more() {
         (Method::GET, leases.to_owned(), Value::Null),
         (Method::GET, config_maps.to_owned(), Value::Null),
         (Method::GET, format!("{config_maps}/another"), Value::Null),
-        (Method::PATCH, format!("{config_maps}/livepatch-operator-limits"), json!({})),
+        (
+            Method::PATCH,
+            format!("{config_maps}/livepatch-operator-limits"),
+            json!({}),
+        ),
         (Method::GET, format!("{leases}/another"), Value::Null),
         (
             Method::POST,
