@@ -27,7 +27,7 @@ use crate::store::{Store, StoreError};
 use crate::watch::{Desired, run as run_watch};
 
 /// Most steps in one pass; more are taken in the next.
-const MAX_STEPS: usize = 64;
+const MAX_STEPS: usize = 256;
 
 /// What an agent is made of.
 pub struct Parts {
