@@ -32,11 +32,12 @@ const OTHER_FILES: [&str; 8] = [
 /// Enums with names for other things than reasons.
 const OTHER_ENUMS: [&str; 5] = ["Architecture", "ReplaceValue", "Format", "Callback", "Compression"];
 /// What stands before a reason in the source.
-const BEFORE: [&str; 12] = [
+const BEFORE: [&str; 13] = [
     "{",
     "&str =",
     "=>",
     "Failure::new(",
+    "Refusal::new(",
     "reason:",
     "reason =",
     "refused(",
@@ -46,9 +47,10 @@ const BEFORE: [&str; 12] = [
     "Weight::Uncertain,",
     "Weight::Notice,",
 ];
-/// Said by metrics instead of a reason too many; the value of a condition; states of modules; names of types.
-const NOT_CODES: [&str; 7] = [
+/// Said by metrics instead of a reason too many; of a way back; the value of a condition; states of modules; names of types.
+const NOT_CODES: [&str; 8] = [
     "Other",
+    "Possible",
     "True",
     "False",
     "Live",
