@@ -26,8 +26,9 @@ pub use rollout::{LivepatchRollout, LivepatchRolloutSpec, LivepatchRolloutStatus
 pub use selector::NodeSelector;
 pub use set::{LivepatchSet, LivepatchSetSpec, LivepatchSetStatus, LivepatchType};
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
 use kube::CustomResourceExt;
+use serde_json::json;
 
 /// API group of every kind here.
 pub const GROUP: &str = "livepatch.dev";
@@ -41,5 +42,20 @@ pub const SET_LABEL: &str = "livepatch.dev/set";
 
 /// The custom resource definitions, in the order in which a person meets them.
 pub fn definitions() -> [CustomResourceDefinition; 3] {
-    [LivepatchSet::crd(), LivepatchRollout::crd(), NodeLivepatch::crd()]
+    [
+        unseen_at_first(LivepatchSet::crd()),
+        unseen_at_first(LivepatchRollout::crd()),
+        NodeLivepatch::crd(),
+    ]
+}
+
+/// Gives objects without a status one that says that nobody has seen them: of an object without any, kstatus (Helm, Flux)
+/// says that it is ready.
+fn unseen_at_first(mut definition: CustomResourceDefinition) -> CustomResourceDefinition {
+    let versions = definition.spec.versions.iter_mut();
+    let schemas = versions.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut());
+    for status in schemas.filter_map(|schema| schema.properties.as_mut()?.get_mut("status")) {
+        status.default = Some(JSON(json!({"observedGeneration": 0})));
+    }
+    definition
 }

@@ -5,7 +5,7 @@ use livepatch_rig::http::Method;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::installed::{Installed, fresh, grant, node_livepatch, rollout, set};
+use crate::installed::{Caller, Installed, fresh, grant, node_livepatch, rollout, set};
 
 #[test]
 fn the_server_accepts_the_definitions_and_has_nothing_to_say_against_them() {
@@ -229,4 +229,25 @@ fn people_see_what_matters_in_one_line_per_object() {
     for plural in ["livepatchset", "livepatchrollout", "nodelivepatch"] {
         assert!(all.contains(&format!("{plural}.livepatch.dev/")), "{all}");
     }
+}
+
+/// kstatus takes an object without any status for ready, and a program that waits for it would go on at once. A node's
+/// object has none until its agent has spoken.
+#[test]
+fn what_nobody_has_seen_yet_says_so() {
+    let cluster = Installed::shared();
+    let seen = |caller: &Caller, plural: &str, object: &Value| {
+        caller.accepted(Method::POST, plural, object);
+        let path = format!("{plural}/{}", object["metadata"]["name"].as_str().unwrap());
+        let stored = cluster.admin().get(&path);
+        assert_eq!(stored["metadata"]["generation"], 1);
+        stored["status"]["observedGeneration"].clone()
+    };
+    assert_eq!(seen(&cluster.admin(), "livepatchsets", &set(&fresh("unseen"))), 0);
+    assert_eq!(
+        seen(&cluster.operator(), "livepatchrollouts", &rollout(&fresh("unseen"))),
+        0
+    );
+    let node = node_livepatch(&fresh("unseen"), "uid");
+    assert_eq!(seen(&cluster.operator(), "nodelivepatches", &node), Value::Null);
 }
