@@ -16,6 +16,7 @@ use crate::views::get::GetOptions;
 use crate::views::history::HistoryOptions;
 use crate::views::list::ListOptions;
 use crate::views::owners::OwnersOptions;
+use crate::views::plan::PlanOptions;
 use crate::views::status::StatusOptions;
 
 /// Kernel livepatches on Kubernetes nodes.
@@ -42,6 +43,7 @@ pub enum Command {
     Explain(ExplainOptions),
     Owners(OwnersOptions),
     Cves(CvesOptions),
+    Plan(PlanOptions),
     Promote(PromoteOptions),
     Pause(PauseOptions),
     Abort(AbortOptions),

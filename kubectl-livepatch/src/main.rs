@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Command::Explain(options) => views::explain::run(&options),
         Command::Owners(options) => views::owners::run(&options),
         Command::Cves(options) => views::cves::run(&options),
+        Command::Plan(options) => views::plan::run(&options),
         Command::Promote(options) => verbs::run(&options.write, |family| verbs::promote(family, &options)),
         Command::Pause(options) => verbs::run(&options.write, verbs::pause),
         Command::Abort(options) => verbs::run(&options.write, verbs::abort),
@@ -68,14 +69,15 @@ fn completion(shell: Shell) -> ExitCode {
     print(&String::from_utf8_lossy(&script))
 }
 
-/// A wrong command line, or a request for help. Exit code 2 means something else for `status`.
+/// A wrong command line, or a request for help. Exit code 2 means something else for `status` and `plan`.
 fn usage(error: &clap::Error) -> ExitCode {
     // Nobody to tell if that fails.
     let _ = error.print();
-    let is_status = std::env::args_os().nth(1).is_some_and(|verb| verb == "status");
-    match error.exit_code() {
-        0 => ExitCode::SUCCESS,
-        _ if is_status => ExitCode::from(views::status::UNKNOWN),
+    let verb = std::env::args_os().nth(1).unwrap_or_default();
+    match (error.exit_code(), verb.to_str()) {
+        (0, _) => ExitCode::SUCCESS,
+        (_, Some("status")) => ExitCode::from(views::status::UNKNOWN),
+        (_, Some("plan")) => ExitCode::from(views::plan::UNKNOWN),
         _ => ExitCode::from(2),
     }
 }

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::future::Future;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use livepatch_artifact::ConfigError;
@@ -27,6 +28,8 @@ pub enum Failure {
     Revision { source: NoSuchRevision },
     #[error("registry configuration cannot be used")]
     Registry { source: ConfigError },
+    #[error("{} cannot be read", path.display())]
+    File { path: PathBuf, source: Box<dyn Error> },
     #[error("cannot start")]
     Start { source: io::Error },
     #[error("the answer cannot be printed")]
@@ -39,6 +42,7 @@ impl Failure {
         match self {
             Self::Refused { .. } => 3,
             Self::Cluster { .. }
+            | Self::File { .. }
             | Self::Registry { .. }
             | Self::Revision { .. }
             | Self::Start { .. }

@@ -111,7 +111,8 @@ impl Artefacts {
 
 #[cfg(test)]
 pub mod fixture {
-    //! Artefacts of one module each, for kernel 6.1 (build k1).
+    //! Artefacts of one module each, for kernel 6.1 (build k1). The build id of a module is its SHA-256 too, and one
+    //! that begins with `c` is of a module that replaces all others.
 
     use super::Artefacts;
     use livepatch_artifact::{Bundle, BundleEntry, Digest, ModuleIdentity};
@@ -128,9 +129,10 @@ pub mod fixture {
                 .iter()
                 .map(|(object, name)| json!({"name": object, "functions": [{"name": name, "position": 1}]}))
                 .collect();
+            let replace = if build_id.starts_with('c') { "true" } else { "false" };
             let inspection = json!({
-                "name": "lp", "format": "Static", "kernelRelease": "6.1", "vermagic": "6.1 ", "architecture": "amd64",
-                "sha256": "", "size": 1, "replace": {"value": "false", "evidence": ""}, "objects": objects,
+                "name": format!("lp_{build_id}"), "format": "Static", "kernelRelease": "6.1", "vermagic": "6.1 ", "architecture": "amd64",
+                "sha256": build_id, "size": 1, "replace": {"value": replace, "evidence": ""}, "objects": objects,
                 "shadowVariables": false,
             });
             let digest: Digest = format!("sha256:{}", "0".repeat(64)).parse().unwrap();
@@ -140,8 +142,8 @@ pub mod fixture {
                 kernel_build_id: Some("k1".to_owned()),
                 architecture: Architecture::Amd64,
                 module: ModuleIdentity {
-                    name: "lp".to_owned(),
-                    sha256: String::new(),
+                    name: format!("lp_{build_id}"),
+                    sha256: (*build_id).to_owned(),
                     build_id: (*build_id).to_owned(),
                 },
                 inspection: serde_json::from_value(inspection).unwrap(),

@@ -7,4 +7,5 @@ pub mod get;
 pub mod history;
 pub mod list;
 pub mod owners;
+pub mod plan;
 pub mod status;
