@@ -103,7 +103,12 @@ impl Work<'_> {
                 goes.displace(&entry.pair.sha256, now, settled);
                 goes.started = now;
                 goes.deadline = now + Duration::from_secs(entry.timeout_seconds.into());
-                entry.phase = Phase::Clearing;
+                // A return asks nobody and cannot be called off: it stays among what is missing.
+                match (grant, &entry.absence) {
+                    (Some(_), _) => entry.phase = Phase::Clearing,
+                    (None, Some(_)) => entry.phase = Phase::Displaced,
+                    (None, None) => entry.displace("", now, true),
+                }
                 self.propose(Step::Disable(Box::new(Disable {
                     entry: goes,
                     target: Some(entry),

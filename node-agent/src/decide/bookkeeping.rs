@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use livepatch_crds::node::DesiredState;
 use livepatch_crds::policy::{Drift, GrantPolicy};
-use livepatch_kernel::{Seen, Standing};
+use livepatch_kernel::{BootId, Seen, Standing};
 use livepatch_planner::node::situation::supersedes;
 
 use super::verdict::reasons;
@@ -57,6 +57,7 @@ pub(super) fn keep(snapshot: &Snapshot<'_>, wishes: &[Wish<'_>]) -> Kept {
         drop_plans(&mut journal, wishes);
     }
     adopt(&mut journal, truth, wishes);
+    try_again(&mut journal, wishes);
     absent(&mut journal, truth, wishes);
     uncontained(&mut journal, truth);
     let obstacle = obstacle(snapshot, &journal);
@@ -278,6 +279,23 @@ fn adopt(journal: &mut Journal, truth: &Truth, wishes: &[Wish<'_>]) {
                 journal.entries.retain(|other| !moved(other));
                 journal.put(entry);
             }
+        }
+    }
+}
+
+/// A new attempt at what was in effect before a reboot and could not be brought back is another try to bring it back: if
+/// that fails too, the next boot still knows that it belongs there.
+fn try_again(journal: &mut Journal, wishes: &[Wish<'_>]) {
+    for wish in wishes.iter().filter(|wish| wish.form.is_ok()) {
+        if let Some(entry) = journal.entry_for_mut(wish.grant)
+            && matches!(entry.phase, Phase::NotRestored { .. })
+            && entry.is_retried_by(wish.grant)
+        {
+            entry.rollout.clone_from(&wish.grant.rollout);
+            entry.attempt = wish.grant.attempt;
+            entry.phase = Phase::Settled;
+            // No boot has this id, so it counts as one from before this boot.
+            entry.boot = BootId(String::new());
         }
     }
 }
