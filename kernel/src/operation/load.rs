@@ -102,6 +102,8 @@ enum State {
 
 struct Call {
     pending: Box<dyn PendingLoad>,
+    /// When this very call was made; a repair makes another one long after the first.
+    since: BootTime,
     mark: LogMark,
 }
 

@@ -90,10 +90,11 @@ impl Load {
         }
         self.attempts += 1;
         let mark = kernel.log_mark();
-        self.called.get_or_insert_with(|| kernel.now());
+        let since = kernel.now();
+        self.called.get_or_insert(since);
         match kernel.start_load(&self.request.name, &self.request.image, &self.request.parameters) {
             Ok(pending) => {
-                self.state = State::Calling(Call { pending, mark });
+                self.state = State::Calling(Call { pending, since, mark });
                 Ok(Step::Wait(Duration::ZERO))
             }
             Err(error) => {
@@ -107,6 +108,7 @@ impl Load {
         let State::Calling(call) = &mut self.state else {
             return Ok(Step::Wait(Duration::ZERO));
         };
+        let since = call.since;
         match call.pending.poll() {
             Some(Ok(())) => {
                 self.called_back(kernel);
@@ -125,8 +127,7 @@ impl Load {
                     self.called_back(kernel);
                     return Ok(Step::Wait(Duration::ZERO));
                 }
-                let waited = self.called.is_some_and(|called| kernel.now().since(called) >= CALL);
-                Ok(if waited {
+                Ok(if kernel.now().since(since) >= CALL {
                     Step::Done(LoadOutcome::CallNotReturned)
                 } else {
                     Step::Wait(SOON)

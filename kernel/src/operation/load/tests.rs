@@ -105,6 +105,29 @@ fn a_lost_race_whose_reversal_comes_too_late_is_repaired_by_loading_again() {
     assert!(calls.contains(&"delete_module cum".to_owned()), "{calls:?}");
 }
 
+/// The first call was made long ago: that must not count for the one that repairs.
+#[test]
+fn a_repairing_call_that_takes_long_is_waited_for() {
+    let kernel = with_off_band();
+    sleeper(&kernel, None);
+    kernel.complete_before_next_write();
+    kernel.fail_write_after(1, Errno::ENOENT);
+    kernel.transition_takes(Duration::from_millis(5));
+    let module = FakeModule::new("cum", &[FUNCTION]).replacing();
+    let outcome = run(&mut Load::new(request(&kernel, module, 600)), &kernel, |_| {
+        if kernel.calls().contains(&"enabled cum 0".to_owned()) {
+            kernel.call_takes(Duration::from_secs(20));
+            kernel.transition_takes(Duration::ZERO);
+            kernel.wake("sleeper");
+        }
+    });
+    let LoadOutcome::Loaded(loaded) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(loaded.repair.expect("a repair").means, RepairMeans::LoadedAgain);
+    assert_eq!(active(&kernel), ["cum"]);
+}
+
 #[test]
 fn without_sight_of_tasks_nothing_is_taken_back() {
     let kernel = with_off_band();
