@@ -126,7 +126,7 @@ pub(super) fn standing(name: &str, node: &NodeView, by: &Yardstick<'_>) -> Stand
         return Standing::RolledBack;
     };
     if grant.back && !standing::is_given_up(name, grant, by) {
-        if let Some(failure) = standing::latched_failure(name, grant, by) {
+        if let Some(failure) = standing::latched_failure(name, node, grant, by) {
             return failure;
         }
         return going_back(node, grant, by);

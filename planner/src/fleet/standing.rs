@@ -104,7 +104,7 @@ fn included(name: &str, node: &NodeView, wave_passed: bool, by: &Yardstick<'_>) 
         return rollback::standing(name, node, by);
     }
     let grant = current_grant(node, by).filter(|grant| !is_given_up(name, grant, by));
-    if let Some(failure) = grant.and_then(|grant| latched_failure(name, grant, by)) {
+    if let Some(failure) = grant.and_then(|grant| latched_failure(name, node, grant, by)) {
         return failure;
     }
     if !node.ready {
@@ -306,13 +306,23 @@ pub(super) fn is_given_up(name: &str, grant: &Grant, by: &Yardstick<'_>) -> bool
 }
 
 /// A failure stays one, whatever the node looks like later, until a person raises the attempt.
-pub(super) fn latched_failure(name: &str, grant: &Grant, by: &Yardstick<'_>) -> Option<Standing> {
+///
+/// Between the mark on the grant and the list in the rollout's status only the agent's own words tell why.
+pub(super) fn latched_failure(name: &str, node: &NodeView, grant: &Grant, by: &Yardstick<'_>) -> Option<Standing> {
     let attempt = by.rollout?.control.attempt;
     let listed = listed_failure(name, attempt, grant.back, by);
     let marked = grant.failed.as_ref().filter(|_| grant.attempt == attempt);
     let reason = listed.map(|failure| &failure.reason).or(marked)?;
-    let message = listed.map_or("this attempt failed before", |failure| &failure.message);
-    Some(failed(reason, message))
+    let told = own_object(node)
+        .and_then(|object| grant_status(object, grant))
+        .filter(|status| status.result == GrantResult::Failed && status.reason == *reason);
+    let message = listed
+        .map(|failure| &failure.message)
+        .or(told.map(|status| &status.message));
+    Some(failed(
+        reason,
+        message.map_or("this attempt failed before", String::as_str),
+    ))
 }
 
 /// The failure of a node in the rollout's status, where only the first ones are.
