@@ -318,7 +318,7 @@ pub(super) fn latched_failure(name: &str, node: &NodeView, grant: &Grant, by: &Y
         .filter(|status| status.result == GrantResult::Failed && status.reason == *reason);
     let message = listed
         .map(|failure| &failure.message)
-        .or(told.map(|status| &status.message));
+        .or_else(|| told.map(|status| &status.message));
     Some(failed(
         reason,
         message.map_or("this attempt failed before", String::as_str),
