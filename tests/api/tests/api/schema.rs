@@ -70,7 +70,8 @@ fn what_is_left_out_is_filled_in_as_documented() {
     assert_eq!(
         spec["rollout"],
         json!({
-            "maxConcurrent": "10%", "maxFailed": 0, "maxStalled": "5%", "minReadySeconds": 60, "progressDeadlineSeconds": 7200,
+            "maxConcurrent": "10%", "maxFailed": 0, "maxStalled": "5%", "failurePolicy": "Halt", "minReadySeconds": 60,
+            "progressDeadlineSeconds": 7200,
         })
     );
     assert_eq!(
