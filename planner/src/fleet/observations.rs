@@ -20,8 +20,8 @@ pub struct Observations {
 impl Observations {
     /// Looks at all nodes, and tells each of them since when its grants have been effective.
     ///
-    /// At the very first look a node in a wave that has passed counts as watched all along, since it was watched by the
-    /// operator before this one; in any other wave its time starts now.
+    /// At the very first look a node counts as watched all along, since it was watched by the operator before this one, if
+    /// its wave has passed or its rollout has gone back; in any other wave its time starts now.
     pub fn observe(&mut self, nodes: &mut BTreeMap<String, NodeView>, sets: &[SetView], now: Timestamp) {
         let mut still = HashMap::with_capacity(self.since.len());
         for node in nodes.values_mut() {
@@ -33,12 +33,16 @@ impl Observations {
                 if !node.ready || !report(node).is_some_and(|object| is_carried_out(object, grant)) {
                     continue;
                 }
-                let passed = set
-                    .rollouts
-                    .iter()
-                    .find(|rollout| rollout.name == grant.rollout)
-                    .is_some_and(|rollout| rollout.has_passed(&grant.wave));
-                let first = if !self.has_looked && passed {
+                let mut rollouts = set.rollouts.iter();
+                let rollout = rollouts.find(|rollout| rollout.name == grant.rollout);
+                let over = rollout.is_some_and(|rollout| {
+                    if grant.back {
+                        rollout.has_gone_back()
+                    } else {
+                        rollout.has_passed(&grant.wave)
+                    }
+                });
+                let first = if !self.has_looked && over {
                     Timestamp::UNIX_EPOCH
                 } else {
                     now

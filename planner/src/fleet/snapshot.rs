@@ -1,6 +1,8 @@
 //! What the operator has seen: everything that [`super::decide`] may know.
 
+use super::reasons;
 use jiff::Timestamp;
+use livepatch_crds::conditions::{READY, find};
 use livepatch_crds::node::{NodeLivepatchSpec, NodeLivepatchStatus};
 use livepatch_crds::rollout::{Control, LivepatchRolloutStatus, WaveState};
 use livepatch_crds::set::{LivepatchSetSpec, LivepatchSetStatus, Template};
@@ -198,6 +200,11 @@ impl RolloutView {
             .waves
             .iter()
             .any(|status| status.name == wave && status.state == WaveState::Passed)
+    }
+
+    /// Whether its written status says that every node it reached has gone back.
+    pub fn has_gone_back(&self) -> bool {
+        find(&self.status.conditions, READY).is_some_and(|ready| ready.reason == reasons::ROLLED_BACK)
     }
 }
 

@@ -122,7 +122,7 @@ fn included(name: &str, node: &NodeView, wave_passed: bool, by: &Yardstick<'_>) 
     };
     match grant {
         Some(grant) => granted(node, object, grant, wave_passed, by),
-        None => ungranted(object, by),
+        None => ungranted(node, object, by),
     }
 }
 
@@ -141,7 +141,7 @@ fn granted(node: &NodeView, object: &NodeObject, grant: &Grant, wave_passed: boo
         }
     }
     if is_void(object, grant) {
-        return ungranted(object, by);
+        return ungranted(node, object, by);
     }
     if is_effective(object, grant) {
         let since = node.effective_since.get(&key(grant));
@@ -149,16 +149,25 @@ fn granted(node: &NodeView, object: &NodeObject, grant: &Grant, wave_passed: boo
         return if settled { Standing::Settled } else { Standing::InFlight };
     }
     match grant_status(object, grant) {
-        Some(status) if status.result == GrantResult::Failed && is_former_attempt(grant, by) => ungranted(object, by),
+        Some(status) if status.result == GrantResult::Failed && is_former_attempt(grant, by) => {
+            ungranted(node, object, by)
+        }
         Some(status) if status.result == GrantResult::Failed => failed(&status.reason, &status.message),
         _ => Standing::InFlight,
     }
 }
 
-/// A node without a grant of this rollout.
-fn ungranted(object: &NodeObject, by: &Yardstick<'_>) -> Standing {
+/// A node without a grant of this rollout. What it runs already counts only if nothing else is asked of it: with a grant
+/// of another revision its agent may be about to take that away.
+fn ungranted(node: &NodeView, object: &NodeObject, by: &Yardstick<'_>) -> Standing {
+    let grant = set_grant(node, by.set_uid).filter(|grant| !is_void(object, grant));
+    let asks_otherwise = |module: &ModuleView| {
+        grant.is_some_and(|grant| (grant.state, &grant.module.sha256) != (DesiredState::Loaded, &module.sha256))
+    };
     match coverage(by.bundle, &object.status.kernel) {
-        Coverage::Covered(module) if is_loaded(object, &module.build_id) => Standing::Settled,
+        Coverage::Covered(module) if is_loaded(object, &module.build_id) && !asks_otherwise(module) => {
+            Standing::Settled
+        }
         Coverage::Covered(_) | Coverage::Unread if !object.spec.hold.is_empty() => Standing::Held,
         Coverage::Covered(_) | Coverage::Unread => Standing::Pending,
         Coverage::NotCovered => Standing::NotApplicable,

@@ -183,6 +183,42 @@ fn waves_that_passed_in_a_former_start_do_not_count_even_if_nobody_wrote_that_it
 }
 
 #[test]
+fn a_set_that_returns_while_its_other_revision_is_being_loaded_takes_that_grant_back() {
+    let mut world = edge(&["a", "b"]);
+    world.add_set("fix", &spec("OffBand", "{}", ONE_BY_ONE), &[("6.1", "m")]);
+    world.steps(20);
+    assert_eq!(world.ready_reason("fix"), "Complete");
+    let revise = |world: &mut World, reference: String, name: &str| {
+        let set = world.set("fix");
+        set.generation += 1;
+        set.spec.template.source.oci.reference = reference;
+        set.bundle = BundleView::Read(Arc::new(vec![module("6.1", name)]));
+    };
+    let first = world.set("fix").spec.template.source.oci.reference.clone();
+    for name in ["a", "b"] {
+        world.answers.insert(name.into(), Answer::Loads(1000));
+    }
+    revise(&mut world, format!("registry.example.com/next@sha256:{DIGEST}"), "n");
+    world.steps(4);
+    let begun = open_grants(&world);
+    assert_eq!(begun.len(), 1, "the next revision is on its way");
+    revise(&mut world, first, "m");
+    for _ in 0..20 {
+        world.step();
+        let open = open_grants(&world);
+        assert!(open.is_subset(&begun), "its slot is not free: {open:?}");
+    }
+    assert_eq!(world.ready_reason("fix"), "Complete");
+    for (name, node) in &world.snapshot.nodes {
+        let grants = &node.object.as_ref().unwrap().spec.livepatches;
+        assert!(
+            grants.iter().all(|grant| grant.module.name == "m"),
+            "{name}: {grants:?}"
+        );
+    }
+}
+
+#[test]
 fn a_cap_over_all_sets_is_kept_and_named() {
     let mut world = edge(&["a", "b", "c", "d"]);
     for (index, name) in ["a", "b", "c", "d"].into_iter().enumerate() {

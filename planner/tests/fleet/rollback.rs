@@ -231,6 +231,22 @@ fn the_way_back_can_be_paused_by_an_abort_and_taken_up_again() {
     assert_eq!(world.ready_reason("fix"), "RolledBack");
 }
 
+#[test]
+fn what_has_gone_back_stays_so_for_the_operator_that_takes_over() {
+    let mut world = upgrade(2, "failurePolicy: RollBack, maxConcurrent: 1");
+    world.answers.insert("n0".into(), Answer::Warns);
+    world.steps(20);
+    world.take_over();
+    for _ in 0..3 {
+        let decision = world.step();
+        assert_eq!(world.ready_reason("fix"), "RolledBack");
+        assert!(
+            decision.set_statuses.is_empty() && decision.happenings.is_empty(),
+            "{decision:?}"
+        );
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
