@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use livepatch_rig::progress;
 
-use crate::definitions;
+use crate::{definitions, states};
 
 /// What to do with what was generated.
 #[derive(Debug, Args)]
@@ -31,7 +31,9 @@ pub struct Generated {
 
 /// All generated files.
 fn generated() -> Result<Vec<Generated>> {
-    definitions::files()
+    let mut files = definitions::files()?;
+    files.push(states::file());
+    Ok(files)
 }
 
 /// Writes those that are not what they would be, or compares all.

@@ -5,6 +5,7 @@ mod checks;
 mod definitions;
 mod demo;
 mod generate;
+mod states;
 mod test;
 
 use std::env;

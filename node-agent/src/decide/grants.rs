@@ -280,6 +280,11 @@ impl Work<'_> {
     }
 
     fn begin(&mut self, wish: &Wish<'_>, starts: u32) -> Verdict {
+        if let Some(reason) = &wish.grant.failed {
+            // Its slot is another node's by now.
+            let message = "the operator counts this grant as failed, so it is not begun any more; a new attempt is";
+            return Verdict::failed(&Failure::new(reason, message));
+        }
         let subject = Subject::grant(wish.grant);
         let truth = self.snapshot.truth;
         let waiting = self.snapshot.retries.waiting(&subject, truth.now).is_some();

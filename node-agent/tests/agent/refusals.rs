@@ -46,6 +46,14 @@ async fn a_grant_that_is_not_well_formed() {
 }
 
 #[tokio::test]
+async fn a_grant_that_the_operator_has_given_up() {
+    let world = World::new();
+    let mut grant = off(&world);
+    grant.failed = Some("NodeLost".to_owned());
+    refused(&world, &[grant], 0, "NodeLost").await;
+}
+
+#[tokio::test]
 async fn a_repository_that_is_not_allowed() {
     let world = World::new();
     let mut grant = off(&world);

@@ -120,13 +120,19 @@ impl<'a> Course<'a> {
     ///
     /// Not before its start is written: whoever returns to a former revision shall find that it was left in between.
     pub(super) fn may_grant(&self) -> Option<(&RolloutView, &str)> {
-        let (rollout, start) = self.rollout.as_ref().zip(self.start.as_ref())?;
+        let rollout = self.rollout.as_ref()?;
         match self.leave {
-            Leave::Granted { epoch } if self.is_allowed(rollout) && starts::is_written(self.set, rollout, start) => {
-                Some((rollout, epoch))
-            }
+            Leave::Granted { epoch } if self.is_allowed(rollout) && self.is_started() => Some((rollout, epoch)),
             _ => None,
         }
+    }
+
+    /// Whether its start is written where the next one will look for it.
+    pub(super) fn is_started(&self) -> bool {
+        self.rollout
+            .as_ref()
+            .zip(self.start.as_ref())
+            .is_some_and(|(rollout, start)| starts::is_written(self.set, rollout, start))
     }
 
     /// Whether set and people let it give grants, forward or back. The way back needs no artefact.

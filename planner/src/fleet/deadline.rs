@@ -1,6 +1,6 @@
 //! When a rollout that should move has not moved for too long.
 
-use super::reasons;
+use super::states::has_to_move;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use livepatch_crds::conditions::{READY, find};
@@ -52,25 +52,4 @@ impl Deadline {
             moved: Some(moved),
         }
     }
-}
-
-/// Whether something has to move by itself. All other reasons are ends, or name whom or what they wait for.
-fn has_to_move(reason: &str) -> bool {
-    ![
-        reasons::COMPLETE,
-        reasons::SOAKING,
-        reasons::AWAITING_PROMOTION,
-        reasons::WAVE_EMPTY,
-        reasons::PAUSED,
-        reasons::ABORTED,
-        reasons::HALTED,
-        reasons::ROLLED_BACK,
-        reasons::ROLLBACK_IMPOSSIBLE,
-        reasons::NO_NODES,
-        reasons::SUPERSEDED,
-        reasons::DELETING,
-        reasons::SET_CONFLICT,
-        reasons::INVALID_SELECTOR,
-    ]
-    .contains(&reason)
 }

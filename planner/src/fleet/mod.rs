@@ -9,6 +9,7 @@ mod course;
 mod deadline;
 mod decide;
 pub mod decision;
+mod events;
 pub mod failures;
 pub mod grants;
 mod node_objects;
@@ -20,6 +21,7 @@ pub mod rollback;
 pub mod snapshot;
 pub mod standing;
 pub mod starts;
+pub mod states;
 mod status;
 pub mod waves;
 

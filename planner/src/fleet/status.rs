@@ -2,16 +2,17 @@
 
 use super::course::Course;
 use super::deadline::{self, Deadline};
-use super::decision::{Decision, Happening, Regarding};
+use super::decision::Decision;
 use super::snapshot::{Leave, RolloutView};
 use super::standing::{Coverage, Standing, count, coverage, report};
-use super::{reasons, rollback};
+use super::states::is_stalled;
+use super::{events, reasons, rollback};
 use jiff::Timestamp;
 use livepatch_crds::bounded::{MAX_MESSAGE, bounded};
 use livepatch_crds::conditions::{ACCEPTED, COMPLETE, DEGRADED, READY, RECONCILING, STALLED, Saying, merge};
 use livepatch_crds::node::KernelIdentity;
 use livepatch_crds::revision::revision;
-use livepatch_crds::rollout::{ControlState, Failure, KernelStatus, LivepatchRolloutStatus, MAX_KERNELS, WaveState};
+use livepatch_crds::rollout::{ControlState, KernelStatus, LivepatchRolloutStatus, MAX_KERNELS};
 use livepatch_crds::set::{Counts, LivepatchSetStatus};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -56,13 +57,13 @@ impl<'a> Report<'a> {
             .min();
         let set_status = self.set_status();
         if set_status != course.set.status {
-            self.tell_of_set(&set_status, decision);
+            events::of_set(course, &self.told(), &set_status, decision);
             decision.set_statuses.push((course.set.name.clone(), set_status));
         }
         if let Some(rollout) = &course.rollout {
             let status = self.rollout_status(rollout);
             if status != rollout.status {
-                Self::tell_of_waves(rollout, &status, decision);
+                events::of_rollout(rollout, &status, decision);
                 decision.rollout_statuses.push((rollout.name.clone(), status));
             }
         }
@@ -201,6 +202,13 @@ impl<'a> Report<'a> {
         ]
     }
 
+    fn told(&self) -> events::Told {
+        events::Told {
+            reason: self.reason,
+            message: self.message(),
+        }
+    }
+
     fn message(&self) -> String {
         let c = &self.counts;
         let mut message = format!("{}/{} nodes settled", c.settled, c.selected);
@@ -224,127 +232,6 @@ impl<'a> Report<'a> {
         }
         message
     }
-
-    fn tell_of_set(&self, status: &LivepatchSetStatus, decision: &mut Decision) {
-        let set = self.course.set;
-        let was = |kind| livepatch_crds::conditions::find(&set.status.conditions, kind).map(|c| c.reason.as_str());
-        let acceptance = &self.course.acceptance;
-        let mut tell = |warning, reason, note: &str| {
-            let note = bounded(note, MAX_MESSAGE);
-            decision.happenings.push(Happening {
-                regarding: Regarding::Set(set.name.clone()),
-                warning,
-                reason,
-                note,
-            });
-        };
-        if acceptance.reason != reasons::READING_ARTEFACT
-            && !acceptance.is_accepted()
-            && was(ACCEPTED) != Some(acceptance.reason)
-        {
-            tell(true, acceptance.reason, &acceptance.message);
-        }
-        let turned = was(READY) != Some(self.reason);
-        if turned && (is_stalled(self.reason) || self.reason == reasons::ROLLING_BACK) {
-            tell(true, self.reason, &self.message());
-        }
-        if turned && self.is_complete() && !set.status.conditions.is_empty() {
-            tell(
-                false,
-                reasons::COMPLETE,
-                &format!(
-                    "revision {} : {}",
-                    status.update_revision.as_deref().unwrap_or_default(),
-                    self.message()
-                ),
-            );
-        }
-    }
-
-    fn tell_of_waves(rollout: &RolloutView, status: &LivepatchRolloutStatus, decision: &mut Decision) {
-        let mut tell = |warning, reason, note: String| {
-            let note = bounded(&note, MAX_MESSAGE);
-            let regarding = Regarding::Rollout(rollout.name.clone());
-            decision.happenings.push(Happening {
-                regarding,
-                warning,
-                reason,
-                note,
-            });
-        };
-        for wave in &status.waves {
-            let before = rollout
-                .status
-                .waves
-                .iter()
-                .find(|old| old.name == wave.name)
-                .map(|old| old.state);
-            if before == Some(wave.state) {
-                continue;
-            }
-            let name = &wave.name;
-            match wave.state {
-                WaveState::Running if before != Some(WaveState::Soaking) => {
-                    tell(
-                        false,
-                        reasons::WAVE_STARTED,
-                        format!("wave {name} begins with {} nodes", wave.selected),
-                    );
-                }
-                WaveState::Soaking => tell(
-                    false,
-                    reasons::SOAKING,
-                    format!("wave {name}: {} nodes settled", wave.settled),
-                ),
-                WaveState::AwaitingPromotion => {
-                    tell(
-                        false,
-                        reasons::AWAITING_PROMOTION,
-                        format!("wave {name} awaits promotion"),
-                    );
-                }
-                WaveState::Empty => tell(true, reasons::WAVE_EMPTY, format!("wave {name} takes no node")),
-                WaveState::Passed if wave.selected > 0 => {
-                    tell(
-                        false,
-                        reasons::WAVE_PASSED,
-                        format!("wave {name} passed with {} settled nodes", wave.settled),
-                    );
-                }
-                _ => {}
-            }
-        }
-        for failure in status
-            .failures
-            .iter()
-            .filter(|failure| !rollout.status.failures.contains(failure))
-        {
-            let Failure {
-                node,
-                wave,
-                reason,
-                message,
-                ..
-            } = failure;
-            tell(
-                true,
-                reasons::NODE_FAILED,
-                format!("node {node} (wave {wave}) failed with {reason}: {message}"),
-            );
-        }
-    }
-}
-
-/// Whether nothing moves until somebody acts.
-fn is_stalled(reason: &str) -> bool {
-    [
-        reasons::HALTED,
-        reasons::ABORTED,
-        reasons::ROLLED_BACK,
-        reasons::ROLLBACK_IMPOSSIBLE,
-        reasons::PROGRESS_DEADLINE_EXCEEDED,
-    ]
-    .contains(&reason)
 }
 
 fn is_paused(rollout: &RolloutView) -> bool {
@@ -359,6 +246,11 @@ fn deadline(course: &Course<'_>, reason: &'static str, counts: &Counts, now: Tim
             over: None,
         };
     };
+    if course.acceptance.status == Some(false) {
+        // A person is told what to change.
+        let moved = rollout.status.last_progress_time.clone();
+        return Deadline { moved, over: None };
+    }
     let looks = deadline::Now {
         reason,
         generation: rollout.generation,
@@ -392,6 +284,10 @@ fn ground(course: &Course<'_>, counts: &Counts, capped: Option<String>) -> (&'st
         && !is_paused(rollout);
     match course.leave {
         Leave::Withheld { reason, message } if wants_grants => (reason, message.clone()),
+        _ if wants_grants && !course.is_started() => (
+            progress.reason,
+            "the start of the rollout is being written down".to_owned(),
+        ),
         _ if wants_grants => (progress.reason, capped.unwrap_or_else(|| progress.blocked_by.clone())),
         _ => running,
     }

@@ -9,6 +9,7 @@ use livepatch_planner::fleet::snapshot::{
     BundleView, GrantKey, Leave, ModuleView, NodeObject, NodeView, RolloutView, SetView, Snapshot,
 };
 use livepatch_planner::fleet::standing::key;
+use livepatch_planner::fleet::states::may_follow;
 use livepatch_planner::fleet::{Decision, Observations, decide};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -109,6 +110,12 @@ impl World {
             .unwrap_or_default()
     }
 
+    fn ready_reasons(&mut self) -> Vec<(String, String)> {
+        let names: Vec<String> = self.snapshot.sets.iter().map(|set| set.name.clone()).collect();
+        let reasons = names.into_iter().map(|name| (name.clone(), self.ready_reason(&name)));
+        reasons.filter(|(_, reason)| !reason.is_empty()).collect()
+    }
+
     /// Nodes with a grant of that set.
     pub fn granted(&self, set: &str) -> BTreeSet<String> {
         self.snapshot
@@ -132,8 +139,13 @@ impl World {
 
     /// One look of the operator, its writes, and one answer of every node; then a second passes.
     pub fn step(&mut self) -> Decision {
+        let before: Vec<(String, String)> = self.ready_reasons();
         let decision = self.look();
         self.carry_out(&decision);
+        for (set, from) in before {
+            let to = self.ready_reason(&set);
+            assert!(from == to || may_follow(&from, &to), "{set} went from {from} to {to}");
+        }
         let names: Vec<String> = self.snapshot.nodes.keys().cloned().collect();
         for name in names {
             self.answer(&name);
