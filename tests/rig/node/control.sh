@@ -7,7 +7,7 @@ echo "control ready"
 while read -r id seconds command; do
 	echo "$id accepted"
 	(echo "$command" | base64 -d) >/run/control.command
-	setsid timeout --kill-after 5 "$seconds" sh /run/control.command </dev/null >/run/control.output 2>&1
+	setsid timeout -k 5 "$seconds" sh /run/control.command </dev/null >/run/control.output 2>&1
 	code=$?
 	echo "$id begin"
 	head -c 4000000 /run/control.output | base64

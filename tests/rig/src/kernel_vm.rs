@@ -98,6 +98,18 @@ impl GuestFile {
         }
     }
 
+    /// Puts it into an archive.
+    pub(crate) fn add_to(&self, archive: &mut Archive) -> Result<()> {
+        match &self.content {
+            Content::File(path) => {
+                let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+                archive.file(&self.path, self.mode, &bytes);
+            }
+            Content::Bytes(bytes) => archive.file(&self.path, self.mode, bytes),
+        }
+        Ok(())
+    }
+
     /// All files of a folder (not of those below it) in a folder of the guest.
     pub fn folder(path: &str, source: &Path) -> Result<Vec<Self>> {
         let entries = fs::read_dir(source).with_context(|| format!("read {}", source.display()))?;
@@ -220,13 +232,10 @@ fn archive(spec: &KernelVmSpec<'_>) -> Result<Vec<u8>> {
     debian::ensure_programs(Suite::Machine, &[("busybox", "busybox-static")])?;
     let busybox = debian::program_path("busybox").context("the package busybox-static brings no busybox")?;
     let mut archive = Archive::new();
-    let read = |path: &Path| fs::read(path).with_context(|| format!("read {}", path.display()));
-    archive.file("bin/busybox", 0o755, &read(&busybox)?);
+    let busybox = fs::read(&busybox).with_context(|| format!("read {}", busybox.display()))?;
+    archive.file("bin/busybox", 0o755, &busybox);
     for file in &spec.files {
-        match &file.content {
-            Content::File(path) => archive.file(&file.path, file.mode, &read(path)?),
-            Content::Bytes(bytes) => archive.file(&file.path, file.mode, bytes),
-        }
+        file.add_to(&mut archive)?;
     }
     for folder in ["proc", "sys", "tmp", "run", "var"] {
         archive.directory(folder);

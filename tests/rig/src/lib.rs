@@ -4,6 +4,7 @@
 //! loopback, and is gone when the value that stands for it is dropped. What takes long to build is built once and kept
 //! in the user's cache directory ([`cache`]).
 
+pub mod bare_node;
 mod base64;
 pub mod cache;
 pub mod certs;

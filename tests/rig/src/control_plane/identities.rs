@@ -42,11 +42,20 @@ impl ControlPlane {
             "client-certificate-data": base64::encode(read(&pair.certificate)?.as_bytes()),
             "client-key-data": base64::encode(read(&pair.key)?.as_bytes()),
         });
+        Ok(self.kubeconfig_in_vm(&user))
+    }
+
+    /// A kubeconfig for whoever has a token inside a virtual machine.
+    pub fn token_kubeconfig(&self, token: &str) -> String {
+        self.kubeconfig_in_vm(&json!({ "token": token }))
+    }
+
+    fn kubeconfig_in_vm(&self, user: &Value) -> String {
         let cluster = json!({
             "server": format!("https://{HOST_SEEN_FROM_VM}:{}", self.port.number()),
             "certificate-authority-data": base64::encode(self.authority.pem().as_bytes()),
         });
-        Ok(kubeconfig(&cluster, &user))
+        kubeconfig(&cluster, user)
     }
 
     /// kubectl with a bearer token.
