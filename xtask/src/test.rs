@@ -213,7 +213,7 @@ fn program(message: &str) -> Option<Program> {
     let integration = message["target"]["kind"][0] == "test";
     let layer = match (folder.parent()?.file_name()?.to_str()?, folder.file_name()?.to_str()?) {
         ("tests", "api") if integration => Layer::Api,
-        ("tests", "kernel") if integration => Layer::Kernel,
+        ("tests", "kernel" | "hybrid") if integration => Layer::Kernel,
         // The rig's own tests start nodes.
         ("tests", "cluster" | "rig") if integration => Layer::Cluster,
         _ => Layer::Unit,
@@ -377,6 +377,7 @@ mod tests {
         let layer = |manifest, kind| message(manifest, kind, true).unwrap().layer;
         assert_eq!(layer("/w/tests/api/Cargo.toml", "test"), Layer::Api);
         assert_eq!(layer("/w/tests/kernel/Cargo.toml", "test"), Layer::Kernel);
+        assert_eq!(layer("/w/tests/hybrid/Cargo.toml", "test"), Layer::Kernel);
         assert_eq!(layer("/w/tests/kernel/Cargo.toml", "lib"), Layer::Unit);
         assert_eq!(layer("/w/tests/rig/Cargo.toml", "lib"), Layer::Unit);
         assert_eq!(layer("/w/tests/rig/Cargo.toml", "test"), Layer::Cluster);

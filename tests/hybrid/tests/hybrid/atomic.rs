@@ -1,0 +1,97 @@
+//! A cumulative livepatch that throws everything else out.
+
+use anyhow::{Context, Result, ensure};
+use livepatch_tests_hybrid::node::{EXECDOMAINS, FILES, LOADAVG, Node, VERSION, entry, loaded};
+use livepatch_tests_hybrid::samples::Samples;
+use serde_json::Value;
+
+crate::stories! {
+    off_bands_come_back_after_an_atomic_replace
+    ; long
+    twenty_off_bands_come_back_in_order
+}
+
+fn off_bands_come_back_after_an_atomic_replace(node: &Node<'_>) -> Result<()> {
+    let (v1, v2) = (node.module("lp_atomic_v1")?, node.module("lp_atomic_v2")?);
+    let (a, b) = (node.module("lp_a_v1")?, node.module("lp_b_v1")?);
+    let (off_a, off_b) = (node.off_band("a", &a), node.off_band("b", &b));
+    node.load(&[node.cumulative(&v1), off_a.clone(), off_b.clone()])?;
+    node.shows(["lp_atomic_v1", "-", "lp_a_v1", "lp_b_v1"])?;
+    node.sample(&FILES)?;
+    let object = node.load(&[node.cumulative(&v2).after(&v1, node), off_a, off_b])?;
+    node.shows(["lp_atomic_v2", "lp_atomic_v2", "lp_a_v1", "lp_b_v1"])?;
+    let mut modules = loaded(&object);
+    modules.sort_unstable();
+    ensure!(
+        modules == ["lp_a_v1", "lp_atomic_v2", "lp_b_v1"],
+        "{}",
+        object["status"]
+    );
+    let samples = node.samples()?;
+    let gaps = samples.gaps(VERSION, &["lp_atomic_v1", "lp_atomic_v2"]);
+    ensure!(gaps.is_empty(), "the cumulative fix was away: {gaps:?}");
+    for (set, file, module) in [("a", EXECDOMAINS, "lp_a_v1"), ("b", LOADAVG, "lp_b_v1")] {
+        let gap = told_gap(&object, &samples, set, file, module)?;
+        ensure!(
+            gap.is_some(),
+            "the sampler missed the gap of {set}, so it proves nothing"
+        );
+    }
+    println!("longest time between two looks: {:.0} ms", samples.worst());
+    Ok(())
+}
+
+/// What was seen of a set's gap, which must be within what is told of it.
+fn told_gap(object: &Value, samples: &Samples, set: &str, file: &str, module: &str) -> Result<Option<f64>> {
+    let gaps = samples.gaps(file, &[module]);
+    let Some(longest) = gaps
+        .iter()
+        .map(livepatch_tests_hybrid::samples::Gap::milliseconds)
+        .reduce(f64::max)
+    else {
+        return Ok(None);
+    };
+    let told = entry(object, set)["gapMilliseconds"]
+        .as_f64()
+        .with_context(|| format!("no gap is told of {set}, seen: {gaps:?}"))?;
+    println!("gap of {set}: {longest:.0} ms seen, {told:.0} ms told");
+    ensure!(
+        longest <= told,
+        "{set} was away for {longest:.0} ms, told are {told:.0} ms"
+    );
+    Ok(Some(longest))
+}
+
+fn twenty_off_bands_come_back_in_order(node: &Node<'_>) -> Result<()> {
+    let (v1, v2) = (node.module("lp_atomic_v1")?, node.module("lp_atomic_v2")?);
+    let names: Vec<String> = (1..=20).map(|number| format!("lp_many_{number:02}")).collect();
+    let files: Vec<String> = (1..=20).map(|number| format!("/proc/lp_targets/{number:02}")).collect();
+    let mut grants = vec![node.cumulative(&v1)];
+    for name in &names {
+        grants.push(node.off_band(&name.replace('_', "-"), &node.module(name)?));
+    }
+    node.load(&grants)?;
+    node.sample(&files.iter().map(String::as_str).collect::<Vec<_>>())?;
+    node.vm().shell("dmesg -c >/dev/null")?;
+    grants[0] = node.cumulative(&v2).after(&v1, node);
+    let object = node.load(&grants)?;
+    let samples = node.samples()?;
+    for (name, file) in names.iter().zip(&files) {
+        let shown = node.vm().shell(&format!("cat {file}"))?;
+        ensure!(shown == format!("livepatch: {name}\n"), "{file} shows {shown:?}");
+        told_gap(&object, &samples, &name.replace('_', "-"), file, name)?;
+    }
+    let messages = node
+        .vm()
+        .shell("dmesg | grep -e 'livepatch: enabling patch' -e 'patching complete'")?;
+    let enabled: Vec<&str> = messages
+        .lines()
+        .filter_map(|line| line.split_once("enabling patch '")?.1.strip_suffix('\''))
+        .collect();
+    let expected: Vec<&str> = std::iter::once("lp_atomic_v2")
+        .chain(names.iter().map(String::as_str))
+        .collect();
+    ensure!(enabled == expected, "loaded in this order: {enabled:?}");
+    println!("{messages}");
+    Ok(())
+}
