@@ -378,6 +378,17 @@ pub fn entry<'a>(object: &'a Value, set: &str) -> &'a Value {
         .unwrap_or(&NONE)
 }
 
+/// Fails unless it is told of a set that its livepatch came to be in this way, and why.
+pub fn went(object: &Value, set: &str, mode: &str, because: &str) -> Result<()> {
+    let message = entry(object, set)["message"].as_str().unwrap_or_default();
+    let told = message.strip_prefix(mode).and_then(|rest| rest.strip_prefix(": "));
+    ensure!(
+        told.is_some_and(|told| told.contains(because)),
+        "{set}: {message:?} does not say {mode}, {because:?}"
+    );
+    Ok(())
+}
+
 /// The modules that the kernel holds, in the order of its list, as the status tells them.
 pub fn loaded(object: &Value) -> Vec<&str> {
     let loaded = object["status"]["loaded"]

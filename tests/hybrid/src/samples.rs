@@ -8,16 +8,18 @@ use anyhow::{Context, Result, ensure};
 /// `CLOCK_BOOTTIME`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gap {
-    /// The first look that missed it.
+    /// The end of the first look that missed it.
     pub first: f64,
-    /// The last look that missed it.
+    /// The beginning of the last look that missed it.
     pub last: f64,
+    /// The end of the look that found it again.
+    pub back: Option<f64>,
 }
 
 impl Gap {
-    /// The least that the gap lasted.
+    /// The least that the gap lasted; 0 if only one look missed the fix.
     pub fn milliseconds(&self) -> f64 {
-        self.last - self.first
+        (self.last - self.first).max(0.0)
     }
 }
 
@@ -55,7 +57,6 @@ impl Samples {
                         at: number(at)?,
                         marker: (*marker).to_owned(),
                     };
-                    samples.until = change.at;
                     samples.changes.entry((*file).to_owned()).or_default().push(change);
                 }
                 _ => anyhow::bail!("sample {line:?}"),
@@ -88,6 +89,7 @@ impl Samples {
                     gaps.push(Gap {
                         first,
                         last: change.before,
+                        back: Some(change.at),
                     });
                     open = None;
                 }
@@ -99,6 +101,7 @@ impl Samples {
             gaps.push(Gap {
                 first,
                 last: self.until,
+                back: None,
             });
         }
         gaps
@@ -119,14 +122,16 @@ mod tests {
             samples.gaps("/a", &["lp_1", "lp_2"]),
             [Gap {
                 first: 220.0,
-                last: 250.0
+                last: 250.0,
+                back: Some(260.0)
             }]
         );
         assert_eq!(
             samples.gaps("/b", &["lp_b"]),
             [Gap {
                 first: 310.0,
-                last: 400.0
+                last: 400.0,
+                back: None
             }],
             "one that has not ended"
         );

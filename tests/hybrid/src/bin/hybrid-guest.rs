@@ -41,22 +41,27 @@ fn now() -> Result<f64> {
     Ok(Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME)?).as_secs_f64() * 1000.0)
 }
 
-/// Prints `BEFORE NOW FILE MARKER` when a file shows another livepatch than at the look before: the times of both looks.
-/// Prints `NOW - WORST` now and then: the longest time between two looks since the last such line.
+/// Prints `BEFORE AFTER FILE MARKER` when a file shows another livepatch than at the look before: the time when the look
+/// before was begun, and the time when this one was done. What they tell of lasted no longer than the times say, however
+/// long this process waits for its turn. Prints `NOW - WORST` now and then: the longest time between two rounds of looks
+/// since the last such line.
 fn sample(interval: &str, files: &[&str]) -> Result<ExitCode> {
     let interval = Duration::from_millis(interval.parse()?);
     let mut out = io::stdout().lock();
-    let mut seen: Vec<Option<String>> = vec![None; files.len()];
+    let mut seen: Vec<(f64, Option<String>)> = vec![(now()?, None); files.len()];
     let (mut before, mut worst) = (now()?, 0.0_f64);
     let mut told = before;
     loop {
         let this = now()?;
-        for (file, seen) in files.iter().zip(&mut seen) {
+        for (file, (begun, seen)) in files.iter().zip(&mut seen) {
+            let begins = now()?;
             let marker = marker(&fs::read_to_string(file).unwrap_or_default());
             if seen.as_ref() != Some(&marker) {
-                writeln!(out, "{before:.3} {this:.3} {file} {marker}")?;
+                let done = now()?;
+                writeln!(out, "{begun:.3} {done:.3} {file} {marker}")?;
                 *seen = Some(marker);
             }
+            *begun = begins;
         }
         worst = worst.max(this - before);
         if this - told >= HEARTBEAT {

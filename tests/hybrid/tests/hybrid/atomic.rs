@@ -1,8 +1,8 @@
 //! A cumulative livepatch that throws everything else out.
 
 use anyhow::{Context, Result, ensure};
-use livepatch_tests_hybrid::node::{EXECDOMAINS, FILES, LOADAVG, Node, VERSION, entry, loaded};
-use livepatch_tests_hybrid::samples::Samples;
+use livepatch_tests_hybrid::node::{EXECDOMAINS, FILES, LOADAVG, Node, VERSION, entry, loaded, went};
+use livepatch_tests_hybrid::samples::{Gap, Samples};
 use serde_json::Value;
 
 crate::stories! {
@@ -27,39 +27,39 @@ fn off_bands_come_back_after_an_atomic_replace(node: &Node<'_>) -> Result<()> {
         "{}",
         object["status"]
     );
+    went(&object, "base", "Atomic", "its replace flag is set")?;
     let samples = node.samples()?;
     let gaps = samples.gaps(VERSION, &["lp_atomic_v1", "lp_atomic_v2"]);
     ensure!(gaps.is_empty(), "the cumulative fix was away: {gaps:?}");
     for (set, file, module) in [("a", EXECDOMAINS, "lp_a_v1"), ("b", LOADAVG, "lp_b_v1")] {
         let gap = told_gap(&object, &samples, set, file, module)?;
-        ensure!(
-            gap.is_some(),
-            "the sampler missed the gap of {set}, so it proves nothing"
-        );
+        println!("gap of {set}: {:.0} ms seen, {:.0} ms told", gap.seen, gap.reported);
     }
     println!("longest time between two looks: {:.0} ms", samples.worst());
     Ok(())
 }
 
 /// What was seen of a set's gap, which must be within what is told of it.
-fn told_gap(object: &Value, samples: &Samples, set: &str, file: &str, module: &str) -> Result<Option<f64>> {
+fn told_gap(object: &Value, samples: &Samples, set: &str, file: &str, module: &str) -> Result<Away> {
     let gaps = samples.gaps(file, &[module]);
-    let Some(longest) = gaps
-        .iter()
-        .map(livepatch_tests_hybrid::samples::Gap::milliseconds)
-        .reduce(f64::max)
-    else {
-        return Ok(None);
-    };
-    let told = entry(object, set)["gapMilliseconds"]
-        .as_f64()
-        .with_context(|| format!("no gap is told of {set}, seen: {gaps:?}"))?;
-    println!("gap of {set}: {longest:.0} ms seen, {told:.0} ms told");
+    let reported = entry(object, set)["gapMilliseconds"].as_f64();
+    let seen = gaps.iter().map(Gap::milliseconds).reduce(f64::max);
+    let seen = seen.with_context(|| format!("the sampler missed the gap of {set}, so it proves nothing"))?;
+    let reported = reported.with_context(|| format!("no gap is told of {set}, seen: {gaps:?}"))?;
     ensure!(
-        longest <= told,
-        "{set} was away for {longest:.0} ms, told are {told:.0} ms"
+        seen <= reported,
+        "{set} was away for {seen:.0} ms, told are {reported:.0} ms"
     );
-    Ok(Some(longest))
+    let back = gaps.last().and_then(|gap| gap.back);
+    let back = back.with_context(|| format!("{set} was not seen to come back"))?;
+    Ok(Away { seen, reported, back })
+}
+
+/// A gap as it was seen and as it is told, and when the fix was seen again. Milliseconds.
+struct Away {
+    seen: f64,
+    reported: f64,
+    back: f64,
 }
 
 fn twenty_off_bands_come_back_in_order(node: &Node<'_>) -> Result<()> {
@@ -76,10 +76,15 @@ fn twenty_off_bands_come_back_in_order(node: &Node<'_>) -> Result<()> {
     grants[0] = node.cumulative(&v2).after(&v1, node);
     let object = node.load(&grants)?;
     let samples = node.samples()?;
+    println!("| livepatch | gap seen, ms | gap told, ms | back after the one before, ms |");
+    let mut before = None;
     for (name, file) in names.iter().zip(&files) {
         let shown = node.vm().shell(&format!("cat {file}"))?;
         ensure!(shown == format!("livepatch: {name}\n"), "{file} shows {shown:?}");
-        told_gap(&object, &samples, &name.replace('_', "-"), file, name)?;
+        let Away { seen, reported, back } = told_gap(&object, &samples, &name.replace('_', "-"), file, name)?;
+        let after = before.map_or_else(|| "first".to_owned(), |before| format!("{:.0}", back - before));
+        println!("| {name} | {seen:.0} | {reported:.0} | {after} |");
+        before = Some(back);
     }
     let messages = node
         .vm()
@@ -92,6 +97,5 @@ fn twenty_off_bands_come_back_in_order(node: &Node<'_>) -> Result<()> {
         .chain(names.iter().map(String::as_str))
         .collect();
     ensure!(enabled == expected, "loaded in this order: {enabled:?}");
-    println!("{messages}");
     Ok(())
 }
