@@ -42,7 +42,9 @@ fn main() -> ExitCode {
         Command::Promote(options) => verbs::run(&options.write, |family| verbs::promote(family, &options)),
         Command::Pause(options) => verbs::run(&options.write, verbs::pause),
         Command::Abort(options) => verbs::run(&options.write, verbs::abort),
-        Command::Undo(options) => verbs::run(&options.write, verbs::undo),
+        Command::Undo(options) => verbs::run(&options.write, |family| {
+            verbs::undo(family, options.to_revision.as_ref())
+        }),
         Command::Exclude(options) => verbs::run(&options.write, |family| verbs::exclude(family, &options)),
         Command::Resume(options) => verbs::run(&options.write, verbs::resume),
         Command::Retry(options) => verbs::run(&options.write, verbs::retry),
