@@ -223,7 +223,16 @@ pub fn transition(kernel: &dyn Kernel) -> Result<(Option<Transition>, Option<Str
         complete: false,
         tasks: Vec::new(),
     };
-    match kernel.stragglers(standing.enabled, LISTED) {
+    let mut seen = kernel.stragglers(standing.enabled, LISTED);
+    // Turned round while its tasks were looked at: who was on the way is in the way now.
+    if let Some(now) = kernel
+        .standing(&found.name)?
+        .filter(|now| now.transition && *now != standing)
+    {
+        found.patching = now.enabled;
+        seen = kernel.stragglers(now.enabled, LISTED);
+    }
+    match seen {
         Seen::Known(stragglers) => {
             found.waiting_for = Some(stragglers.seen);
             found.complete = stragglers.complete;
