@@ -2,6 +2,7 @@
 //!
 //! Does IO. The demo and the cluster tests install in the same way a person does, with Helm.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -61,6 +62,8 @@ impl Programs {
 pub struct Installation {
     registry: String,
     kubeconfig: PathBuf,
+    /// What the plugin is told of registries.
+    registry_config: PathBuf,
     programs: Programs,
     helm: Helm,
     values: serde_json::Value,
@@ -89,6 +92,7 @@ impl Installation {
         let installation = Self {
             registry: registry.host(),
             kubeconfig: cluster.kubeconfig().to_owned(),
+            registry_config: registry_config(cluster)?,
             programs: programs.clone(),
             helm: Helm::new(cluster.kubectl())?,
             values,
@@ -123,9 +127,26 @@ impl Installation {
     /// The plugin as cluster administrator.
     pub fn plugin(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.programs.plugin);
-        command.args(arguments).env("KUBECONFIG", &self.kubeconfig);
+        command
+            .args(arguments)
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("DOCKER_CONFIG", &self.registry_config);
         command
     }
+}
+
+/// A folder that names the mirror to somebody on this machine, as the chart does to operator and agents.
+fn registry_config(cluster: &Cluster) -> Result<PathBuf> {
+    let folder = cluster.kubeconfig().with_file_name("registries");
+    let mirrors = json!([{
+        "prefix": REPOSITORY.split('/').next(),
+        "endpoint": format!("http://{}", cluster.registry().host()),
+        "only": true,
+    }]);
+    fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    let file = folder.join("mirrors.yaml");
+    fs::write(&file, mirrors.to_string()).with_context(|| format!("write {}", file.display()))?;
+    Ok(folder)
 }
 
 /// The folder of the chart.

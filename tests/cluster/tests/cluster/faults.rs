@@ -39,10 +39,15 @@ pub fn digest_unknown(stage: &Stage) -> Result<()> {
 
 /// Killed between load and report: the next agent adopts what is loaded.
 pub fn agent_killed(stage: &Stage) -> Result<()> {
+    let node = stage.cluster.node(CANARY)?;
+    let loads = || -> Result<u32> {
+        let counted = node.shell("dmesg | grep -c \"enabling patch 'lp_cumulative_v1'\"")?;
+        counted.trim().parse().context("a number")
+    };
+    let before = loads()?;
     let reference = stage.push("lp_cumulative_v1")?;
     stage.apply_set(SET, &reference)?;
     stage.rollout(SET)?;
-    let node = stage.cluster.node(CANARY)?;
     // The module appears before its transition ends and long before the status is written.
     node.shell(
         "for i in $(seq 600); do test -d /sys/module/lp_cumulative_v1 && break; sleep 0.1; done; \
@@ -50,9 +55,11 @@ pub fn agent_killed(stage: &Stage) -> Result<()> {
     )?;
     stage.complete(SET)?;
     stage.all_effective("cumulative-v1")?;
-    let log = node.shell("dmesg | grep -c \"enabling patch 'lp_cumulative_v1'\"")?;
-    // Once for the story's first chapter, once now: the second agent loaded nothing.
-    ensure!(log.trim() == "2", "loaded {log} times");
+    let loads = loads()?;
+    ensure!(
+        loads == before + 1,
+        "the second agent loaded it too: {before} loads before, {loads} after"
+    );
     Ok(())
 }
 

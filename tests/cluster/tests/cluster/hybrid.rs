@@ -7,7 +7,7 @@ use livepatch_rig::cache::hex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::stage::{CANARY, PATIENCE, Stage};
+use crate::stage::{CANARY, PATIENCE, Stage, condition};
 
 /// The set of the nodes that have a fix of their own.
 const EDGE: &str = "edge";
@@ -15,6 +15,8 @@ const EDGE: &str = "edge";
 const NODES: [&str; 2] = [CANARY, "bookworm"];
 /// What its livepatches change.
 const FILE: &str = "/proc/execdomains";
+/// The function by which the cumulative livepatches add a line to /proc/version.
+const FUNCTION: &str = "version_proc_show";
 /// The set of all nodes.
 const BASE: &str = "base";
 
@@ -67,6 +69,37 @@ pub fn upgrade(stage: &Stage) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The quarrel of two branches: a livepatch of a function that another set's livepatch changes on the same nodes is
+/// refused before any grant, by the plan as by the operator.
+pub fn conflict(stage: &Stage) -> Result<()> {
+    const RIVAL: &str = "rival";
+    let reference = stage.push("lp_offband_conflict")?;
+    let rival = off_band(RIVAL, &reference);
+    let file = stage.cluster.kubeconfig().with_file_name("rival.yaml");
+    fs::write(&file, &rival)?;
+    let named = |said: &str| [BASE, RIVAL, FUNCTION].iter().all(|name| said.contains(name));
+    let planned = stage.plugin(2, &["plan", "--filename", &file.to_string_lossy()])?;
+    ensure!(named(&planned), "{planned}");
+
+    stage.kubectl().apply(&rival)?;
+    let set = stage.ready_reason(RIVAL, "SharedFunction")?;
+    let accepted = condition(&set, "Accepted");
+    let message = accepted["message"].as_str().unwrap_or_default();
+    ensure!(accepted["status"] == "False" && named(message), "{accepted}");
+    for node in NODES {
+        let object = stage.kubectl().get(&["nlp", node])?;
+        let grants = object["spec"]["livepatches"].as_array().context("a list")?;
+        ensure!(grants.iter().all(|grant| grant["set"]["name"] != RIVAL), "{grants:?}");
+        let owners = stage.plugin(0, &["owners", node])?;
+        ensure!(owners.contains(FUNCTION) && owners.contains(EDGE), "{owners}");
+        let explained = stage.plugin(0, &["explain", node])?;
+        ensure!(named(&explained), "{explained}");
+    }
+    stage.kubectl().run(&["delete", "lps", RIVAL])?;
+    shows(stage, "offband-v2", "")?;
+    stage.all_effective("cumulative-v2")
 }
 
 /// A cumulative livepatch that has taken the fix in makes the off-band one needless, and gives it back when it goes.
@@ -141,12 +174,17 @@ pub fn leaves(stage: &Stage) -> Result<()> {
 
 fn apply(stage: &Stage, module: &str) -> Result<()> {
     let reference = stage.push(module)?;
-    stage.kubectl().apply(&format!(
-        "{{apiVersion: livepatch.dev/v1alpha1, kind: LivepatchSet, metadata: {{name: {EDGE}}}, spec: {{type: OffBand, \
+    stage.kubectl().apply(&off_band(EDGE, &reference))?;
+    Ok(())
+}
+
+/// A set of a livepatch for those nodes.
+fn off_band(name: &str, reference: &str) -> String {
+    format!(
+        "{{apiVersion: livepatch.dev/v1alpha1, kind: LivepatchSet, metadata: {{name: {name}}}, spec: {{type: OffBand, \
          nodeSelector: {{matchLabels: {{workload: edge}}}}, template: {{source: {{oci: {{reference: '{reference}'}}}}}}, \
          rollout: {{maxConcurrent: 1, minReadySeconds: 2}}}}}}"
-    ))?;
-    Ok(())
+    )
 }
 
 /// Gives the set of all nodes another template, and waits until its rollout is made.

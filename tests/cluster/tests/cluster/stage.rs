@@ -54,6 +54,26 @@ impl Stage {
         self.cluster.kubectl()
     }
 
+    /// What a person sees who runs the plugin, which must end with `code`.
+    pub fn plugin(&self, code: i32, arguments: &[&str]) -> Result<String> {
+        let output = self
+            .installation
+            .plugin(arguments)
+            .output()
+            .context("start the plugin")?;
+        let said = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        ensure!(
+            output.status.code() == Some(code),
+            "{arguments:?} ended with {}: {said}",
+            output.status
+        );
+        Ok(said)
+    }
+
     /// The module of that name for both kernels.
     pub fn modules(name: &str) -> Result<Vec<PathBuf>> {
         Series::ALL
@@ -74,10 +94,15 @@ impl Stage {
 
     /// As [`Self::apply_set`], over some nodes.
     pub fn apply_set_over(&self, name: &str, reference: &str, selector: &str) -> Result<()> {
+        self.apply_set_with(name, reference, selector, "", "maxConcurrent: 1, minReadySeconds: 2")
+    }
+
+    /// As [`Self::apply_set_over`], with more said of the canary wave and something else of the rollout.
+    pub fn apply_set_with(&self, name: &str, reference: &str, selector: &str, wave: &str, rollout: &str) -> Result<()> {
         self.kubectl().apply(&format!(
             "{{apiVersion: livepatch.dev/v1alpha1, kind: LivepatchSet, metadata: {{name: {name}}}, spec: {{type: Cumulative, \
              nodeSelector: {selector}, template: {{source: {{oci: {{reference: '{reference}'}}}}}}, rollout: {{waves: [{{name: \
-             canary, nodeSelector: {{matchLabels: {{pool: canary}}}}, soakSeconds: 2}}], maxConcurrent: 1, minReadySeconds: 2}}}}}}"
+             canary, nodeSelector: {{matchLabels: {{pool: canary}}}}, soakSeconds: 2{wave}}}], {rollout}}}}}}}"
         ))?;
         Ok(())
     }
