@@ -16,7 +16,7 @@ use crate::samples::Samples;
 use crate::stage::{Module, NAMESPACE, Stage, modules_for};
 
 /// For anything that is expected to happen, on a machine that is busy with builds.
-pub const PATIENCE: Duration = Duration::from_mins(10);
+pub const PATIENCE: Duration = Duration::from_mins(15);
 /// Length of the probation after a load, as the agent has it.
 pub const PROBATION: Duration = Duration::from_mins(10);
 
