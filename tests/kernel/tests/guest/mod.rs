@@ -36,8 +36,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Runs it; prints what it prints, and panics unless it succeeds.
-    pub fn on(self, series: Series) {
+    /// Runs it; prints and returns what it prints, and panics unless it succeeds.
+    pub fn on(self, series: Series) -> String {
         let kernel = Kernel::get(series).unwrap();
         let mut files = self.files;
         let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../modules");
@@ -60,5 +60,6 @@ impl<'a> Run<'a> {
         let outcome = outcome.unwrap();
         print!("{}", outcome.output);
         assert_eq!(outcome.exit_code, 0, "Linux {series}");
+        outcome.output
     }
 }
