@@ -3,10 +3,11 @@
 use anyhow::{Context, Result, ensure};
 use livepatch_tests_hybrid::node::{EXECDOMAINS, FILES, LOADAVG, Node, VERSION, entry, loaded, went};
 use livepatch_tests_hybrid::samples::{Gap, Samples};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 crate::stories! {
     off_bands_come_back_after_an_atomic_replace
+    an_off_band_with_callbacks_goes_first_unless_it_blocks
     ; long
     twenty_off_bands_come_back_in_order
 }
@@ -36,6 +37,36 @@ fn off_bands_come_back_after_an_atomic_replace(node: &Node<'_>) -> Result<()> {
         println!("gap of {set}: {:.0} ms seen, {:.0} ms told", gap.seen, gap.reported);
     }
     println!("longest time between two looks: {:.0} ms", samples.worst());
+    Ok(())
+}
+
+fn an_off_band_with_callbacks_goes_first_unless_it_blocks(node: &Node<'_>) -> Result<()> {
+    let (v1, v2) = (node.module("lp_atomic_v1")?, node.module("lp_atomic_v2")?);
+    let off_a = node.off_band("a", &node.module("lp_a_callbacks")?);
+    let off_b = node.off_band("b", &node.module("lp_b_v1")?);
+    let next = node.cumulative(&v2).after(&v1, node);
+    let block = json!({"offBand": {"onAtomicReplace": "Block"}});
+    let blocking = off_a.clone().with("policy", block);
+    node.load(&[node.cumulative(&v1), blocking.clone(), off_b.clone()])?;
+    node.sample(&FILES)?;
+    node.write(&[next.clone(), blocking, off_b.clone()])?;
+    let object = node.told("base", "Failed", "BlockedByOffBand")?;
+    let message = entry(&object, "base")["message"].as_str().unwrap_or_default();
+    ensure!(message.ends_with("onAtomicReplace: Block keeps here: a"), "{message:?}");
+    node.shows(["lp_atomic_v1", "-", "lp_a_callbacks", "lp_b_v1"])?;
+    let samples = node.samples()?;
+    let gaps = samples.gaps(EXECDOMAINS, &["lp_a_callbacks"]);
+    ensure!(gaps.is_empty(), "gone although it blocks: {gaps:?}");
+    let object = node.load(&[next.with("attempt", json!(2)), off_a, off_b])?;
+    node.shows(["lp_atomic_v2", "lp_atomic_v2", "lp_a_callbacks", "lp_b_v1"])?;
+    let samples = node.samples()?;
+    for (set, file, module) in [("a", EXECDOMAINS, "lp_a_callbacks"), ("b", LOADAVG, "lp_b_v1")] {
+        let gap = told_gap(&object, &samples, set, file, module)?;
+        println!("gap of {set}: {:.0} ms seen, {:.0} ms told", gap.seen, gap.reported);
+    }
+    let messages = node.vm().shell("dmesg")?;
+    let order = ["lp_a_callbacks: cleaned up", "enabling patch 'lp_atomic_v2'"].map(|text| messages.find(text));
+    ensure!(order[0].is_some() && order[0] < order[1], "{messages}");
     Ok(())
 }
 

@@ -8,8 +8,8 @@ use serde_json::json;
 crate::stories! {
     a_stacked_upgrade_misses_no_fix
     an_off_band_is_exchanged_without_a_gap
-    ; long
     an_off_band_that_is_unloaded_first_tells_its_gap
+    ; long
 }
 
 fn a_stacked_upgrade_misses_no_fix(node: &Node<'_>) -> Result<()> {

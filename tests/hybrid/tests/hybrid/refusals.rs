@@ -10,8 +10,8 @@ use serde_json::json;
 crate::stories! {
     what_cannot_be_stacked_is_refused_with_the_reason
     a_contained_off_band_gives_way_and_comes_back
-    ; long
     conflicts_are_refused_naming_both_sets_and_the_function
+    ; long
 }
 
 /// Writes a grant that has to be refused for this reason, with these words in the message, and leaves things as they are.
