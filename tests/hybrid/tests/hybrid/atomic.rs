@@ -128,5 +128,9 @@ fn twenty_off_bands_come_back_in_order(node: &Node<'_>) -> Result<()> {
         .chain(names.iter().map(String::as_str))
         .collect();
     ensure!(enabled == expected, "loaded in this order: {enabled:?}");
+    messages
+        .lines()
+        .filter(|line| line.contains("lp_atomic_v2"))
+        .for_each(|line| println!("{line}"));
     Ok(())
 }
