@@ -32,6 +32,13 @@ use crate::state::{Livepatch, LoadedModule, Standing};
 use crate::symbols::{SymbolCounts, TracedFunction};
 use crate::taints::Taints;
 
+/// Most of the kernel log that is searched after an operation, counted from its end.
+const MAX_LOG: usize = 1 << 20;
+
+/// What a mark is taken from: enough for its lines, be one record all line breaks, each of which the kernel puts a prefix
+/// after. The kernel formats all that fits into the buffer.
+const LOG_END: usize = 32 << 10;
+
 /// The running kernel of this machine.
 #[derive(Debug)]
 pub struct LinuxKernel {
@@ -191,10 +198,10 @@ impl Kernel for LinuxKernel {
     }
 
     fn log_mark(&self) -> LogMark {
-        syscalls::kernel_log().map_or_else(|_: Errno| LogMark::unreadable(), |log| LogMark::at_end_of(&log))
+        syscalls::kernel_log(LOG_END).map_or_else(|_: Errno| LogMark::unreadable(), |log| LogMark::at_end_of(&log))
     }
 
     fn log_since(&self, mark: &LogMark) -> KernelLog {
-        syscalls::kernel_log().map_or_else(|_: Errno| KernelLog::default(), |log| KernelLog::since(mark, &log))
+        syscalls::kernel_log(MAX_LOG).map_or_else(|_: Errno| KernelLog::default(), |log| KernelLog::since(mark, &log))
     }
 }

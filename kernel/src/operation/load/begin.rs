@@ -133,7 +133,8 @@ impl Load {
                     Step::Wait(SOON)
                 })
             }
-            None => Ok(Step::Wait(SOON / 10)),
+            // A look wakes a processor on which the call may be at work, so a long call is looked at less often.
+            None => Ok(Step::Wait((kernel.now().since(since) / 8).clamp(SOON / 10, SOON / 2))),
         }
     }
 
