@@ -69,7 +69,13 @@ fn what_cannot_be_stacked_is_refused_with_the_reason(node: &Node<'_>) -> Result<
     node.write(&[node.cumulative(&v2).after(&v1, node).with("attempt", json!(2))])?;
     node.told("base", "Loaded", "Effective")?;
     over(&v2, &v1, "StackingFunctionsDropped", &["uptime_proc_show"])?;
-    node.shows(["lp_stacked_v2", "lp_stacked_v2", "-", "-"])
+    // An off-band is exchanged under the same conditions.
+    let (a, callbacks) = (module("lp_a_v1")?, module("lp_a_callbacks")?);
+    node.write(&[node.off_band("a", &a)])?;
+    node.told("a", "Loaded", "Effective")?;
+    let next = node.off_band("a", &callbacks).after(&a, node);
+    refused(node, &[], next, "a", "StackingCallbacks", &["lp_a_callbacks"])?;
+    node.shows(["lp_stacked_v2", "lp_stacked_v2", "lp_a_v1", "-"])
 }
 
 fn conflicts_are_refused_naming_both_sets_and_the_function(node: &Node<'_>) -> Result<()> {
