@@ -70,6 +70,7 @@ cases! {
         a_load_is_resumed,
         a_load_taken_back_meanwhile_is_noticed,
         functions_are_not_trusted_during_a_replace,
+        a_replace_whose_disabling_is_taken_back_throws_nothing_out,
     }
     @ transitions::a_forced_leftover_stays
 }

@@ -24,7 +24,7 @@ fn model(name: &str) -> FakeModule {
         "lp_cumulative_v1" => of(&[VERSION]).replacing(),
         "lp_cumulative_v2" => of(&[VERSION, LOADAVG]).replacing(),
         "lp_cumulative_v3" => of(&[VERSION, EXECDOMAINS]).replacing(),
-        "lp_cumulative_stalling" => with_sleeper(of(&[VERSION])).replacing(),
+        "lp_cumulative_stalling" | "lp_cumulative_sleeping" => with_sleeper(of(&[VERSION])).replacing(),
         "lp_cumulative_state" => FakeModule {
             states: vec![(7, 2)],
             ..of(&[VERSION]).replacing()

@@ -227,6 +227,29 @@ pub(super) fn functions_are_not_trusted_during_a_replace(lab: &dyn Lab) {
     assert!(functions(lab.kernel(), "lp_cumulative_stalling").contains(&named("version_proc_show")));
 }
 
+/// A replacing livepatch that comes back into effect throws out what was loaded before it and nothing that came after it:
+/// `klp_unpatch_replaced_patches()` walks the list of livepatches up to its own (kernel/livepatch/core.c).
+pub(super) fn a_replace_whose_disabling_is_taken_back_throws_nothing_out(lab: &dyn Lab) {
+    lab.loaded("lp_cumulative_sleeping");
+    lab.loaded("lp_offband_v1");
+    lab.put_to_sleep();
+    write(lab, "lp_cumulative_sleeping", false).unwrap();
+    let standing = |enabled, transition| Some(Standing { enabled, transition });
+    let seen = || lab.kernel().standing("lp_cumulative_sleeping").unwrap();
+    lab.kernel().sleep(Duration::from_secs(2));
+    assert_eq!(seen(), standing(false, true));
+    write(lab, "lp_cumulative_sleeping", true).unwrap();
+    lab.eventually("the disabling is taken back", || seen() == standing(true, false));
+    // Long enough for what is thrown out to go.
+    lab.kernel().sleep(Duration::from_secs(2));
+    assert_eq!(lab.active(), ["lp_cumulative_sleeping", "lp_offband_v1"]);
+    assert_eq!(lab.effective(ProcFile::Execdomains).as_deref(), Some("lp_offband_v1"));
+    assert_eq!(
+        lab.effective(ProcFile::Version).as_deref(),
+        Some("lp_cumulative_sleeping")
+    );
+}
+
 /// Observation 16: only a livepatch that is being removed is pinned by force.
 pub(super) fn a_forced_leftover_stays(lab: &dyn Lab) {
     lab.put_to_sleep();
