@@ -48,16 +48,27 @@ fn build(arguments: &[&str], name: &str) -> Result<PathBuf> {
 
 fn cargo(arguments: &[&str], what: &str) -> Result<String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .args(arguments)
+        .args(["--target", TARGET, "--message-format", "json-render-diagnostics"])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    for (name, _) in env::vars_os().filter(|(name, _)| is_of_package(&name.to_string_lossy())) {
+        command.env_remove(name);
+    }
     progress::step(&format!("build {what}, statically linked"), || {
-        progress::output(
-            Command::new(cargo)
-                .args(arguments)
-                .args(["--target", TARGET, "--message-format", "json-render-diagnostics"])
-                .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
-                .env("RUSTFLAGS", "-C target-feature=+crt-static")
-                .env_remove("CARGO_ENCODED_RUSTFLAGS"),
-        )
+        progress::output(&mut command)
     })
+}
+
+/// Whether a variable tells of the package whose test runs this. The build script of ring asks to be run again, and with
+/// it the compiler for most of what there is, whenever one of these is another than before.
+fn is_of_package(variable: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_"]
+        .iter()
+        .any(|prefix| variable.starts_with(prefix))
 }
 
 /// The program of that name, from what cargo says of its work.
