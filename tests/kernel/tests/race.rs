@@ -228,6 +228,11 @@ fn wake_up() {
 }
 
 impl Tally {
+    /// How many of the newcomers were not taken back.
+    fn stood(&self) -> u32 {
+        self.completed + self.reversed + self.loaded_again + self.late
+    }
+
     /// In the order of the fields, the gap in milliseconds.
     fn line(&self) -> String {
         let gap = u32::try_from(self.longest_gap.as_millis()).unwrap();
@@ -307,7 +312,11 @@ fn in_the_guest() {
     lab.put_to_sleep();
     wake_up();
     lab.loaded(INCUMBENT);
-    for round in 0..tries {
+    // How many races are lost depends on the machine; that there are two ends does not, if only one waits for both.
+    for round in 0..3 * tries {
+        if round >= tries && tally.cancelled > 0 && tally.stood() > 0 {
+            break;
+        }
         let stalled = round % 2 > 0;
         // Now and then at any moment, with the leftover of the round before in the way.
         let aimed = chance.below(4) > 0;
@@ -371,8 +380,7 @@ fn in_the_guest() {
         }
     }
     println!("{}", tally.line());
-    // How many races are lost depends on the machine; that there are two ends does not.
-    assert!(tally.cancelled > 0 && tally.cancelled < tries, "no race: {tally:?}");
+    assert!(tally.cancelled > 0 && tally.stood() > 0, "no race: {tally:?}");
 }
 
 /// The rounds are shared out among guests side by side: for a part of each round a guest waits for its kernel's clock.

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use livepatch_kernel::RefusalReason;
-use livepatch_kernel::operation::{LoadOutcome, OnTimeout, Operation as _, run};
+use livepatch_kernel::operation::{Load, LoadOutcome, OnTimeout, Operation as _, Step, run};
 use livepatch_tests_kernel::guest_lab::GuestLab;
 use livepatch_tests_kernel::lab::Lab;
 use nix::errno::Errno;
@@ -148,25 +148,34 @@ pub(super) fn one_call_one_message(guest: &GuestLab) {
 pub(super) fn no_blocker_visible_is_not_the_end(guest: &GuestLab) {
     let lab: &dyn Lab = guest;
     let (mut unseen, mut looks) = (0, 0);
-    for _ in 0..3 {
+    // A third of the loads on 6.1 end at the kernel's first try, when the other processor happens to be where its idle
+    // task can be switched: there is nothing to look at then.
+    for _ in 0..30 {
         let started = Instant::now();
-        let mut begun = lab.begun("lp_offband_v1", Duration::from_mins(4), OnTimeout::Revert);
-        while lab.kernel().in_transition().unwrap().is_some() {
-            let stragglers = lab.kernel().stragglers(true, 1).into_known().unwrap();
-            // Asked again: the transition may have ended during the look.
-            if lab.kernel().in_transition().unwrap().is_some() {
-                looks += 1;
-                unseen += u32::from(stragglers.seen == 0 && stragglers.complete);
+        let mut load = Load::new(lab.request("lp_offband_v1", Duration::from_mins(4), OnTimeout::Revert));
+        let outcome = loop {
+            match load.step(lab.kernel()) {
+                Step::Done(outcome) => break outcome,
+                Step::Wait(span) => lab.kernel().sleep(span.min(Duration::from_millis(20))),
             }
-            lab.kernel().sleep(Duration::from_millis(20));
-        }
-        let outcome = run(&mut begun, lab.kernel(), |_| ());
+            if lab.kernel().in_transition().unwrap().is_some() {
+                let stragglers = lab.kernel().stragglers(true, 1).into_known().unwrap();
+                // Asked again: the transition may have ended during the look.
+                if lab.kernel().in_transition().unwrap().is_some() {
+                    looks += 1;
+                    unseen += u32::from(stragglers.seen == 0 && stragglers.complete);
+                }
+            }
+        };
         assert!(matches!(outcome, LoadOutcome::Loaded(_)), "{outcome:?}");
         println!(
             "loaded in {:?}; {unseen} of {looks} looks saw no task",
             started.elapsed()
         );
         gone(lab, "lp_offband_v1");
+        if unseen > 0 {
+            return;
+        }
     }
-    assert!(unseen > 0, "{unseen} of {looks}");
+    panic!("{unseen} of {looks}");
 }
