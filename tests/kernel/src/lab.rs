@@ -59,7 +59,7 @@ pub enum ProcFile {
 }
 
 /// Enough for any transition that nothing holds up, on a slow guest.
-const AMPLE: Duration = Duration::from_mins(2);
+const AMPLE: Duration = Duration::from_mins(5);
 
 impl dyn Lab + '_ {
     /// A request to load a module within a time.

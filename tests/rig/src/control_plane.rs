@@ -33,7 +33,7 @@ pub const HOST_SEEN_FROM_VM: &str = "10.0.2.2";
 pub const KUBERNETES_SERVICE: &str = "10.0.0.1";
 
 /// How long a component may take to be ready: 1.3 s on an idle machine, far more beside a build.
-const READY: Duration = Duration::from_mins(2);
+const READY: Duration = Duration::from_mins(5);
 
 /// Below the folder of a control plane.
 const AUDIT_LOG: &str = "logs/audit.log";

