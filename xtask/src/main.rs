@@ -1,10 +1,11 @@
-//! Developer commands: bench, demo, test, generate. `cargo xtask COMMAND`.
+//! Developer commands: bench, demo, test, simulate, generate. `cargo xtask COMMAND`.
 
 mod bench;
 mod checks;
 mod definitions;
 mod demo;
 mod generate;
+mod simulate;
 mod states;
 mod test;
 
@@ -21,6 +22,8 @@ use livepatch_rig::progress;
 enum Task {
     /// Check formatting, lints, generated files and dependencies, and run the tests, all layers or one.
     Test(test::Options),
+    /// Simulate clusters in which everything goes wrong that can.
+    Simulate(simulate::Options),
     /// Write the files that are generated from the source.
     Generate(generate::Options),
     /// Measure what the parts cost on this machine.
@@ -32,6 +35,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Task::parse() {
         Task::Test(options) => Ok(test::run(&options)),
+        Task::Simulate(options) => simulate::run(&options),
         Task::Generate(options) => generate::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Demo(options) => demo::run(&options),

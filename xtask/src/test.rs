@@ -47,6 +47,9 @@ enum Layer {
 /// test that runs in a guest, and would do to this machine what is meant for that one.
 const LONG: &str = "long_";
 
+/// The test program that simulates clusters.
+const SIMULATION: &str = "sim: simulation";
+
 const ALL: [Layer; 4] = [Layer::Unit, Layer::Api, Layer::Kernel, Layer::Cluster];
 
 impl fmt::Display for Layer {
@@ -235,7 +238,12 @@ fn run_program(program: &Program, options: &Options) -> Result<Tally> {
         .current_dir(&program.folder)
         .env("CARGO_MANIFEST_DIR", &program.folder);
     command.args(&options.filter);
-    let mut tally = if program.layer == Layer::Unit {
+    // What the simulation prints is part of its result.
+    let tells = program.name == SIMULATION;
+    if tells {
+        command.args(["--nocapture", "--test-threads=1"]);
+    }
+    let mut tally = if program.layer == Layer::Unit && !tells {
         run_quietly(&program.name, &mut command)?
     } else {
         progress::line(&program.name);
