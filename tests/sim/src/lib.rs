@@ -4,6 +4,10 @@
 //! One seed is one [scenario], and replays exactly. After every event it is checked what must hold whatever happens.
 
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "events and requests are given away to whom they happen, whatever is made of them there"
+)]
 
 mod agent;
 mod api;

@@ -10,6 +10,10 @@ use crate::seam::Seam;
 
 /// A machine.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a machine is up, reachable and removed independently of each other"
+)]
 pub(crate) struct Machine {
     pub index: usize,
     /// Name of its node.
@@ -102,7 +106,7 @@ impl Machine {
     /// Lets the kernel live until now.
     pub fn sync(&mut self, now: Duration) {
         if self.up && now > self.synced {
-            self.seam.kernel.advance(now - self.synced);
+            self.seam.kernel.advance(now.saturating_sub(self.synced));
         }
         self.synced = now;
     }

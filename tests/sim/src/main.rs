@@ -40,16 +40,17 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let mutant = match &options.mutant {
-        None => None,
-        Some(name) => match Mutant::ALL.iter().find(|mutant| format!("{mutant:?}") == *name) {
-            Some(mutant) => Some(*mutant),
-            None => {
-                eprintln!("no planted bug is named {name}; --mutant list lists them");
-                return ExitCode::FAILURE;
-            }
-        },
+    let named = |name: &String| {
+        Mutant::ALL
+            .iter()
+            .find(|mutant| format!("{mutant:?}") == *name)
+            .copied()
     };
+    let mutant = options.mutant.as_ref().and_then(named);
+    if let (Some(name), None) = (&options.mutant, mutant) {
+        eprintln!("no planted bug is named {name}; --mutant list lists them");
+        return ExitCode::FAILURE;
+    }
     match options.seed {
         Some(seed) => one(seed, &options, mutant),
         None => many(&options, mutant),

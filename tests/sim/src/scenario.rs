@@ -51,6 +51,10 @@ pub(crate) struct SetPlan {
 
 impl SetPlan {
     /// The spec with the template of a revision.
+    #[expect(
+        clippy::expect_used,
+        reason = "a scenario that is not valid is an error of the simulator"
+    )]
     pub fn spec(&self, revision: usize) -> LivepatchSetSpec {
         let mut spec = self.spec.clone();
         let reference = Shelf::reference(&self.name, revision);

@@ -91,9 +91,8 @@ impl Seam {
         };
         let result = act();
         // A load is answered later; what came of it is there at once.
-        written.done = result.is_ok()
-            && (point != Point::FinitModule || matches!(self.kernel.module(module), Ok(Some(_))))
-            && !(point == Point::FinitModule && was_there);
+        let is_there = matches!(self.kernel.module(module), Ok(Some(_)));
+        written.done = result.is_ok() && (point != Point::FinitModule || (is_there && !was_there));
         heard.acts.push(written);
         heard.died = armed(&heard, Moment::After);
         result

@@ -42,6 +42,10 @@ impl std::fmt::Debug for Working {
 }
 
 /// What for.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one of them is alive in each agent, and lives as long as a load"
+)]
 pub(crate) enum Purpose {
     Load {
         image: Arc<[u8]>,
@@ -52,6 +56,10 @@ pub(crate) enum Purpose {
     },
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one of them is alive in each agent, and lives as long as a load"
+)]
 pub(crate) enum Stage {
     /// The object and the Lease are being read.
     Confirming(Confirming),

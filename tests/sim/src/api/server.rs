@@ -242,7 +242,7 @@ impl Server {
             return Err(Fault::Conflict);
         }
         self.change::<NodeObjectContent>(&patch.node, patch.version, true, |object| {
-            object.spec = patch.spec.clone()
+            object.spec = patch.spec.clone();
         })
     }
 

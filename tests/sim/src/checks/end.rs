@@ -189,11 +189,9 @@ impl World {
             });
             let told_by_design = REFUSED.contains(&failure.reason.as_str());
             let gone = machine.is_none_or(|machine| !machine.up);
-            if !(bad && BAD.contains(&failure.reason.as_str()))
-                && !told_by_design
-                && !gone
-                && !self.shares_boot(failure)
-            {
+            let told_by_bad = bad && BAD.contains(&failure.reason.as_str());
+            let excused = told_by_bad || told_by_design || gone || self.shares_boot(failure);
+            if !excused {
                 return Err(Violation::new(
                     "I9",
                     format!(

@@ -17,7 +17,7 @@ use crate::api::server::Server;
 pub(super) const STALLS: [&str; 2] = ["TransitionTimedOut", "TransitionStalled"];
 
 /// How far back a version of a rollout may lie that a late write still goes by.
-const LATE: Duration = Duration::from_secs(120);
+const LATE: Duration = Duration::from_mins(2);
 
 impl Checks {
     pub(super) fn spec_written(

@@ -92,7 +92,7 @@ impl Checks {
             });
         };
         let kernel = machine.seam.identity().ok().and_then(|identity| identity.build_id);
-        if module.view.kernel_build_id.as_deref() != kernel.as_ref().map(|id| id.as_str()) {
+        if module.view.kernel_build_id.as_deref() != kernel.as_ref().map(livepatch_kernel::BuildId::as_str) {
             self.violated("R1", || format!("{node}: {} is for another kernel build", act.module));
         }
         if let Some(running) = &act.during_transition {

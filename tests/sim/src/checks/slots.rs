@@ -134,10 +134,9 @@ impl Slots {
                 && status.kernel.build_id == grant.module.kernel_build_id
                 && (loaded || contained);
             match (slot.effective.last_mut(), effective) {
-                (Some((_, None)), true) | (None, false) => {}
+                (Some((_, None)), true) | (Some((_, Some(_))) | None, false) => {}
                 (Some((_, until @ None)), false) => *until = Some(now),
                 (_, true) => slot.effective.push((now, None)),
-                (Some((_, Some(_))), false) => {}
             }
             if let Some(why) = failure {
                 slot.failed.get_or_insert((now, why));

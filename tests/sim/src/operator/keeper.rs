@@ -66,7 +66,7 @@ impl Operator {
             return self.write_lease(ctx, Ask::CreateLease(spec), Point::TakeLease);
         };
         let mut timing: Timing = self.timing;
-        let mut unchanged = ctx.now() - since;
+        let mut unchanged = ctx.now().saturating_sub(since);
         if ctx.is(Mutant::LeaseTakenEarly) {
             unchanged *= 4;
             timing.duration = Duration::from_secs(5);

@@ -39,6 +39,7 @@ pub(crate) struct Term {
 
 /// One operator process, or the place of one.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one of the original's variables")]
 pub(crate) struct Operator {
     pub id: usize,
     /// Which process this is; what was meant for a former one is void.

@@ -143,7 +143,7 @@ impl Operator {
             return true;
         }
         let since = *self.stale_since.get_or_insert(ctx.clock.now);
-        ctx.clock.now - since >= QUIET || ctx.is(Mutant::FreshnessSkipped)
+        ctx.clock.now >= since + QUIET || ctx.is(Mutant::FreshnessSkipped)
     }
 
     fn look_again_at(&self, ctx: &Ctx) -> Option<Duration> {

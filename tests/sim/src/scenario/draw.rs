@@ -140,7 +140,7 @@ fn spec(draw: &mut Rng, cumulative: bool) -> Value {
 fn revision(draw: &mut Rng, builds: usize) -> Vec<(usize, Conduct)> {
     let bad = draw.u8(0..6) == 0;
     let mut modules = Vec::new();
-    for build in 0..builds + 1 {
+    for build in 0..=builds {
         if build > 0 && draw.u8(0..8) == 0 {
             continue;
         }
@@ -312,8 +312,14 @@ fn person(draw: &mut Rng, scenario: &Scenario) -> Happening {
         8 => Happening::Resume(set),
         9 => Happening::Retry(set),
         10 => Happening::Promote(set, (*pick(draw, &["canary", "part", "rest"])).to_owned()),
-        11 => Happening::Label(machine, "pool", *pick(draw, &["canary", "a", "b"])),
-        12 => Happening::Label(machine, "edge", *pick(draw, &["true", "false"])),
+        11 => {
+            let pool = *pick(draw, &["canary", "a", "b"]);
+            Happening::Label(machine, "pool", pool)
+        }
+        12 => {
+            let edge = *pick(draw, &["true", "false"]);
+            Happening::Label(machine, "edge", edge)
+        }
         13 => Happening::Skip(machine, true),
         14 => Happening::Stop(machine, true),
         _ => Happening::DeleteSet(set),

@@ -193,11 +193,9 @@ impl World {
             MachineTick::Kubelet { boot } if machine.boot == boot && machine.up && machine.reachable => {
                 self.tell_node(index, true);
             }
-            MachineTick::NotReady { outage } if machine.outage == outage => {
-                // A machine that came back meanwhile has a kubelet that says so.
-                if !machine.up || !machine.reachable {
-                    self.tell_node(index, false);
-                }
+            // A machine that came back meanwhile has a kubelet that says so.
+            MachineTick::NotReady { outage } if machine.outage == outage && !(machine.up && machine.reachable) => {
+                self.tell_node(index, false);
             }
             MachineTick::Reachable { outage } if machine.outage == outage => {
                 machine.reachable = true;
@@ -208,7 +206,7 @@ impl World {
             MachineTick::Panic { boot } if machine.boot == boot && machine.up => {
                 let name = machine.name.clone();
                 self.ctx.say(|| format!("{name}: the kernel panics"));
-                let down = self.ctx.between(Duration::from_secs(15), Duration::from_secs(60));
+                let down = self.ctx.between(Duration::from_secs(15), Duration::from_mins(1));
                 self.boot_ends(index, down, true);
             }
             MachineTick::Joins => self.join(index),

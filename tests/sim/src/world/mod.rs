@@ -383,7 +383,8 @@ impl World {
                 self.ctx
                     .say(|| format!("{:?} dies: {:?} {:?} of {index}", arm.death, arm.moment, arm.point));
             }
-            match machine.agent.dying.or(at_seam.map(|arm| arm.death)) {
+            let at_seam = at_seam.map(|arm| arm.death);
+            match machine.agent.dying.or(at_seam) {
                 None => {}
                 Some(Death::Process) => self.kill_agent(index),
                 Some(Death::Machine) => {
