@@ -61,9 +61,11 @@ impl Checks {
                 .iter()
                 .filter_map(|(_, slot)| slot.settled(min_ready, seen, basis.at))
                 .collect();
-            let open = slots
-                .iter()
-                .find(|(_, slot)| slot.failed.is_none() && slot.settled(min_ready, seen, basis.at).is_none());
+            // Nothing waits for a node that a person left out.
+            let open = slots.iter().find(|(node, slot)| {
+                let settled = slot.settled(min_ready, seen, basis.at).is_some();
+                slot.failed.is_none() && !settled && !control.excludes(node)
+            });
             let bears = (strategy.max_failed.of(selected), strategy.max_stalled.of(selected));
             let failures = slots.iter().filter(|(node, slot)| {
                 let lost = server.nodes.one_as_of(node, basis.places[3]);
@@ -93,7 +95,9 @@ impl Checks {
             let soak = plan.map_or(0, |plan| u64::try_from(plan.soak_seconds).unwrap_or(0));
             let soak = Duration::from_secs(soak);
             // A node that was given up in a former attempt and runs the livepatch has settled at once.
-            let watched = slots.iter().filter(|(_, slot)| slot.grant.attempt == control.attempt);
+            let watched = slots
+                .iter()
+                .filter(|(node, slot)| slot.grant.attempt == control.attempt && !control.excludes(node));
             let last = watched
                 .filter_map(|(_, slot)| slot.settled(min_ready, seen, basis.at))
                 .max();

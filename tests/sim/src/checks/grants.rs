@@ -139,7 +139,12 @@ impl Checks {
                 .slots
                 .of_set(&grant.set.uid)
                 .any(|(_, slot)| same(slot) && settled_before(slot));
-        if !proven && let Some((node, _)) = others.iter().find(|(_, slot)| same(slot)) {
+        let rollout = server.rollouts.one_as_of(&grant.rollout, basis.places[1]);
+        let control = rollout.and_then(|rollout| Some(&rollout.content.as_ref().ok()?.spec.control));
+        // Nothing waits for a node that a person left out, the canary of a build like any other.
+        let left_out = |node: &str| control.is_some_and(|control| control.excludes(node));
+        let mut waited_for = others.iter().filter(|(node, _)| !left_out(node));
+        if !proven && let Some((node, _)) = waited_for.find(|(_, slot)| same(slot)) {
             self.violated("R14", || {
                 format!(
                     "{} is granted on kernel build {build} before {node}, its canary, has settled",
