@@ -3,7 +3,7 @@
 use super::decision::{Decision, NewNodeObject, NodeChange, StaleNodeObject};
 use super::removal;
 use super::snapshot::{NodeView, Snapshot};
-use super::standing::{is_leaving, is_unresolved, own_object, report};
+use super::standing::{is_leaving, is_skipped, is_unresolved, own_object, report};
 use livepatch_crds::bounded::bounded;
 use livepatch_crds::node::{DesiredState, Grant, MAX_LIVEPATCHES, NodeLivepatchSpec};
 use livepatch_crds::{LivepatchType, SKIP_LABEL};
@@ -123,7 +123,7 @@ impl<'a> NodeObjects<'a> {
 
 /// Why nothing may be changed on the node: its label says so, or all is frozen and something was not begun yet.
 fn hold(node: &NodeView, snapshot: &Snapshot) -> String {
-    if node.labels.get(SKIP_LABEL).is_some_and(|value| value == "true") {
+    if is_skipped(node) {
         return format!("the node has the label {SKIP_LABEL}=true");
     }
     let frozen = snapshot.limits.frozen.as_ref().filter(|_| has_open_grant(node));

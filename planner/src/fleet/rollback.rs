@@ -138,7 +138,7 @@ pub(super) fn standing(name: &str, node: &NodeView, by: &Yardstick<'_>) -> Stand
         None => Standing::Unknown,
         // It runs another kernel by now, on which this rollout loaded nothing.
         Some(object) if standing::is_void(object, grant) => Standing::RolledBack,
-        Some(object) if !object.spec.hold.is_empty() => Standing::Held,
+        Some(object) if standing::is_held(node, object) => Standing::Held,
         Some(_) => Standing::Pending,
     }
 }

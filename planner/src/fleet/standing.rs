@@ -3,6 +3,7 @@
 use super::snapshot::{BundleView, GrantKey, Leave, ModuleView, NodeObject, NodeView, RolloutView};
 use super::{reasons, rollback};
 use jiff::{SignedDuration, Timestamp};
+use livepatch_crds::SKIP_LABEL;
 use livepatch_crds::node::{DesiredState, Grant, GrantResult, GrantStatus, KernelIdentity};
 use livepatch_crds::rollout::Failure;
 use livepatch_crds::set::Counts;
@@ -168,7 +169,7 @@ fn ungranted(node: &NodeView, object: &NodeObject, by: &Yardstick<'_>) -> Standi
         Coverage::Covered(module) if is_loaded(object, &module.build_id) && !asks_otherwise(module) => {
             Standing::Settled
         }
-        Coverage::Covered(_) | Coverage::Unread if !object.spec.hold.is_empty() => Standing::Held,
+        Coverage::Covered(_) | Coverage::Unread if is_held(node, object) => Standing::Held,
         Coverage::Covered(_) | Coverage::Unread => Standing::Pending,
         Coverage::NotCovered => Standing::NotApplicable,
     }
@@ -281,6 +282,16 @@ pub fn is_unresolved(object: &NodeObject, grant: &Grant) -> bool {
         && !is_void(object, grant)
         && !is_effective(object, grant)
         && grant_status(object, grant).is_none_or(|status| status.result != GrantResult::Failed)
+}
+
+/// Whether a person's label says that nothing may be begun on the node.
+pub(super) fn is_skipped(node: &NodeView) -> bool {
+    node.labels.get(SKIP_LABEL).is_some_and(|value| value == "true")
+}
+
+/// Whether nothing may be begun on the node: its object says so, or will once it has been written anew.
+pub(super) fn is_held(node: &NodeView, object: &NodeObject) -> bool {
+    !object.spec.hold.is_empty() || is_skipped(node)
 }
 
 fn is_loaded(object: &NodeObject, build_id: &str) -> bool {

@@ -2,8 +2,9 @@
 
 use crate::stories::{CANARY, DIGEST, names, spec, three_nodes};
 use crate::world::{Answer, World, module, node};
+use livepatch_crds::SKIP_LABEL;
 use livepatch_planner::fleet::Decision;
-use livepatch_planner::fleet::snapshot::BundleView;
+use livepatch_planner::fleet::snapshot::{BundleView, Leave};
 use livepatch_planner::fleet::standing::is_unresolved;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -249,6 +250,31 @@ fn a_cap_over_all_sets_is_kept_and_named() {
         (world.ready_reason("left"), world.ready_reason("right")),
         ("Complete".into(), "Complete".into())
     );
+}
+
+#[test]
+fn a_node_that_is_held_from_this_moment_gets_no_grant_with_its_hold() {
+    let mut world = three_nodes();
+    world.add_set("fix", &spec("Cumulative", "{}", CANARY), &[("6.1", "m"), ("6.12", "m")]);
+    world.snapshot.leave = Leave::default();
+    world.steps(3);
+    world.snapshot.leave = Leave::Granted {
+        epoch: "lease/1".into(),
+    };
+    for node in world.snapshot.nodes.values_mut() {
+        node.labels.insert(SKIP_LABEL.into(), "true".into());
+    }
+    for change in world.look().node_changes {
+        assert!(!change.spec.hold.is_empty(), "{} is held", change.node);
+        assert_eq!(
+            change.new_grants, 0,
+            "{} is held, and granted in the same write",
+            change.node
+        );
+    }
+    world.steps(3);
+    assert!(world.granted("fix").is_empty());
+    assert_eq!(world.set("fix").status.counts.held, 3);
 }
 
 #[test]
