@@ -9,6 +9,9 @@ use crate::machine::Machine;
 use crate::modules::{Conduct, identity};
 use crate::world::World;
 
+/// What an agent says that loads nothing any more in its boot.
+pub(crate) const CRASH_LOOP: &str = "CrashLoopSuspected";
+
 /// Reasons of failures that a bad livepatch brings about again and again.
 const BAD: [&str; 6] = [
     "SymbolNotFound",
@@ -16,7 +19,7 @@ const BAD: [&str; 6] = [
     "NodeRebooted",
     "RebootedDuringLoad",
     "RebootedOnProbation",
-    "CrashLoopSuspected",
+    CRASH_LOOP,
 ];
 
 /// Reasons of failures that stay whatever people do: what was asked for cannot be.
@@ -80,12 +83,26 @@ impl World {
             _ if set.status.counts.settled == 0 && set.status.counts.not_applicable > 0 && Self::nothing_left(set) => {
                 Ok(())
             }
-            _ if Self::unreachable_remain(set) => Ok(()),
+            _ if Self::unreachable_remain(set) || self.has_crash_loop(name, set) => Ok(()),
             _ => Err(Violation::new(
                 "I9",
                 format!("{name} does not come to an end: {}", told()),
             )),
         }
+    }
+
+    /// Some livepatch takes a node down however often people try, and its agent says that it loads nothing any more.
+    fn has_crash_loop(&self, name: &str, set: &SetContent) -> bool {
+        self.selected(&set.spec).any(|machine| {
+            let kernel = identity(machine.build).build_id.map(|id| id.to_string());
+            let panics = |conduct| matches!(conduct, Conduct::Panics(_));
+            let mut modules = self.shelf.modules();
+            let object = self.server.objects.get(&machine.name);
+            let told = object.and_then(|object| Some(&object.content.as_ref().ok()?.status.livepatches));
+            let mut told = told.into_iter().flatten();
+            told.any(|told| told.set == name && told.reason == CRASH_LOOP)
+                && modules.any(|module| panics(module.conduct) && module.view.kernel_build_id == kernel)
+        })
     }
 
     fn nothing_waits(set: &SetContent) -> bool {

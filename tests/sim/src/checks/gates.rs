@@ -97,7 +97,8 @@ impl Checks {
             // A node that was given up in a former attempt and runs the livepatch has settled at once.
             let watched = slots
                 .iter()
-                .filter(|(node, slot)| slot.grant.attempt == control.attempt && !control.excludes(node));
+                .filter(|(node, slot)| slot.grant.attempt == control.attempt && !control.excludes(node))
+                .filter(|(_, slot)| slot.failed.is_none());
             let last = watched
                 .filter_map(|(_, slot)| slot.settled(min_ready, seen, basis.at))
                 .max();

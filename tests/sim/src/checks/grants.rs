@@ -83,10 +83,13 @@ impl Checks {
         let min_ready = Duration::from_secs(u64::try_from(set.spec.rollout.min_ready_seconds).unwrap_or(0));
         let seen = horizon(&server.objects, basis.places[2], basis).min(horizon(&server.nodes, basis.places[3], basis));
         let present = &self.epoch;
-        let open = |slot: &Slot| {
+        let rollout = server.rollouts.one_as_of(&grant.rollout, basis.places[1]);
+        let control = rollout.and_then(|rollout| Some(&rollout.content.as_ref().ok()?.spec.control));
+        let left_out = |node: &str| control.is_some_and(|control| control.excludes(node));
+        let open = |node: &str, slot: &Slot| {
             let current = slot.grant.rollout == grant.rollout && slot.grant.start == grant.start;
-            // What is of a former rollout is waited for until it has taken effect.
-            let ended = if current {
+            // What is of a former rollout, or on a node that was left out, is waited for until it has taken effect.
+            let ended = if current && !left_out(node) {
                 slot.settled(min_ready, seen, basis.at).is_some()
             } else {
                 !slot.effective.is_empty()
@@ -102,7 +105,7 @@ impl Checks {
         let others: Vec<(String, Slot)> = self
             .slots
             .of_set(&grant.set.uid)
-            .filter(|(node, slot)| *node != patch.node && open(slot))
+            .filter(|(node, slot)| *node != patch.node && open(node, slot))
             .map(|(node, slot)| (node.to_owned(), slot.clone()))
             .collect();
         let strategy = &set.spec.rollout;
@@ -139,12 +142,7 @@ impl Checks {
                 .slots
                 .of_set(&grant.set.uid)
                 .any(|(_, slot)| same(slot) && settled_before(slot));
-        let rollout = server.rollouts.one_as_of(&grant.rollout, basis.places[1]);
-        let control = rollout.and_then(|rollout| Some(&rollout.content.as_ref().ok()?.spec.control));
-        // Nothing waits for a node that a person left out, the canary of a build like any other.
-        let left_out = |node: &str| control.is_some_and(|control| control.excludes(node));
-        let mut waited_for = others.iter().filter(|(node, _)| !left_out(node));
-        if !proven && let Some((node, _)) = waited_for.find(|(_, slot)| same(slot)) {
+        if !proven && let Some((node, _)) = others.iter().find(|(_, slot)| same(slot)) {
             self.violated("R14", || {
                 format!(
                     "{} is granted on kernel build {build} before {node}, its canary, has settled",

@@ -21,6 +21,7 @@ use crate::api::server::Server;
 use crate::api::store::Store;
 use crate::ctx::Ctx;
 use crate::scenario::Scenario;
+pub(crate) use end::CRASH_LOOP;
 use kernel::Boots;
 use slots::Slots;
 

@@ -8,6 +8,7 @@ use livepatch_operator::watch::seen::{RolloutContent, SetContent};
 use serde_json::Value;
 
 use super::World;
+use crate::checks::CRASH_LOOP;
 
 impl World {
     pub(super) fn create_set(&mut self, index: usize) {
@@ -145,13 +146,23 @@ impl World {
         })
     }
 
+    /// Whether an agent that this set granted loads nothing any more until a person raises the attempt.
+    fn asks_for_an_attempt(&self, index: usize) -> bool {
+        let Some(name) = self.set_name(index) else { return false };
+        let objects = self.server.objects.iter();
+        let mut told = objects
+            .filter_map(|object| object.content.as_ref().ok())
+            .flat_map(|content| &content.status.livepatches);
+        told.any(|told| told.set == name && told.reason == CRASH_LOOP)
+    }
+
     /// People do what they are asked for.
     pub(super) fn help(&mut self) {
         for index in 0..self.scenario.sets.len() {
             self.go_on_after_abort(index);
             self.resume(index);
             self.promote(index, REST);
-            if self.is_halted(index) {
+            if self.is_halted(index) || self.asks_for_an_attempt(index) {
                 self.retry(index);
             }
         }
