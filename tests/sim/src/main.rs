@@ -12,9 +12,9 @@ struct Options {
     /// Number of seeds.
     #[arg(long, default_value_t = 20_000)]
     seeds: u64,
-    /// The first seed.
-    #[arg(long, default_value_t = 0)]
-    from: u64,
+    /// The first seed; drawn if not given. The tests run those from 0.
+    #[arg(long)]
+    from: Option<u64>,
     /// Only this seed, with all that happens in it.
     #[arg(long)]
     seed: Option<u64>,
@@ -84,7 +84,9 @@ fn is_same(one: &Outcome, other: &Outcome) -> bool {
 }
 
 fn many(options: &Options, mutant: Option<Mutant>) -> ExitCode {
-    let summary = run_many(options.from..options.from + options.seeds, mutant, options.enough);
+    let from = options.from.unwrap_or_else(|| fastrand::u64(..1 << 40));
+    println!("seeds from {from}");
+    let summary = run_many(from..from.saturating_add(options.seeds), mutant, options.enough);
     println!("{}", summary.coverage);
     for place in summary.coverage.unvisited() {
         println!("nothing died at: {place}");

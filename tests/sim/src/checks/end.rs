@@ -22,6 +22,9 @@ const BAD: [&str; 6] = [
     CRASH_LOOP,
 ];
 
+/// Why a node failed that nobody hears of.
+const NODE_LOST: &str = "NodeLost";
+
 /// Reasons of failures that stay whatever people do: what was asked for cannot be.
 const REFUSED: [&str; 9] = [
     "WouldRemoveOthers",
@@ -84,6 +87,7 @@ impl World {
                 Ok(())
             }
             _ if Self::unreachable_remain(set) || self.has_crash_loop(name, set) => Ok(()),
+            _ if self.waits_for_halted_cumulative(name) => Ok(()),
             _ => Err(Violation::new(
                 "I9",
                 format!("{name} does not come to an end: {}", told()),
@@ -102,6 +106,26 @@ impl World {
             let mut told = told.into_iter().flatten();
             told.any(|told| told.set == name && told.reason == CRASH_LOOP)
                 && modules.any(|module| panics(module.conduct) && module.view.kernel_build_id == kernel)
+        })
+    }
+
+    /// A cumulative livepatch was granted before this one, and cannot be begun: the leader who granted it is gone, its set
+    /// asks for another revision by now, and that one has stopped.
+    fn waits_for_halted_cumulative(&self, name: &str) -> bool {
+        let halted = |set: &str| {
+            let set = self.server.sets.get(set).and_then(|set| set.content.as_ref().ok());
+            let mut conditions = set.map_or(&[][..], |set| &set.status.conditions).iter();
+            conditions.any(|one| one.type_ == "Ready" && one.reason == "Halted")
+        };
+        self.server.objects.iter().any(|object| {
+            let told = object
+                .content
+                .as_ref()
+                .map_or(&[][..], |content| &content.status.livepatches);
+            let waits = told
+                .iter()
+                .any(|one| one.set == name && one.reason == "WaitingForCumulative");
+            waits && told.iter().any(|one| one.reason == "EpochStale" && halted(&one.set))
         })
     }
 
@@ -226,11 +250,14 @@ impl World {
         let machine = self.machines.iter().find(|machine| machine.name == failure.node);
         machine.is_some_and(|machine| {
             let kernel = identity(machine.build).build_id.map(|id| id.to_string());
-            let troubles = self.shelf.modules().any(|module| {
-                module.view.kernel_build_id == kernel
-                    && matches!(module.conduct, Conduct::Panics(_) | Conduct::Warns(_))
-            });
-            troubles && BAD.contains(&failure.reason.as_str())
+            let does = |conduct: fn(Conduct) -> bool| {
+                let mut modules = self.shelf.modules();
+                modules.any(|module| module.view.kernel_build_id == kernel && conduct(module.conduct))
+            };
+            let panics = does(|conduct| matches!(conduct, Conduct::Panics(_)));
+            let warns = does(|conduct| matches!(conduct, Conduct::Warns(_)));
+            // A node that panics is lost before it is known to have rebooted.
+            (panics && failure.reason == NODE_LOST) || ((panics || warns) && BAD.contains(&failure.reason.as_str()))
         })
     }
 }

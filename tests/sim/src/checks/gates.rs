@@ -32,6 +32,8 @@ impl Checks {
         let Ok(set_content) = &set.content else { return };
         let strategy = &set_content.spec.rollout;
         let min_ready = Duration::from_secs(u64::try_from(strategy.min_ready_seconds).unwrap_or(0));
+        let least_ready = least_ready(server, &before.set);
+        let granted_before = horizon(&server.objects, basis.places[2], basis);
         let seen = horizon(&server.objects, basis.places[2], basis).min(horizon(&server.nodes, basis.places[3], basis));
         let control = &before.spec.control;
         let selected = usize::try_from(status.counts.selected).unwrap_or(0);
@@ -55,7 +57,8 @@ impl Checks {
             let slots: Vec<(&str, &Slot)> = self
                 .slots
                 .of_set(&set.uid)
-                .filter(|(_, slot)| slot.grant.rollout == name && slot.grant.wave == wave.name && slot.granted < seen)
+                .filter(|(_, slot)| slot.grant.rollout == name && slot.grant.wave == wave.name)
+                .filter(|(_, slot)| slot.granted < granted_before)
                 .collect();
             let settled: Vec<Duration> = slots
                 .iter()
@@ -92,17 +95,16 @@ impl Checks {
             };
             let named = plan.map_or(0, |plan| usize::try_from(plan.min_succeeded).unwrap_or(0));
             let enough = settled.len() >= named || !self.ungranted.is_empty() || promoted;
-            let soak = plan.map_or(0, |plan| u64::try_from(plan.soak_seconds).unwrap_or(0));
-            let soak = Duration::from_secs(soak);
+            let soak = plan.and_then(|plan| u64::try_from(plan.soak_seconds).ok()).unwrap_or(0);
             // A node that was given up in a former attempt and runs the livepatch has settled at once.
             let watched = slots
                 .iter()
                 .filter(|(node, slot)| slot.grant.attempt == control.attempt && !control.excludes(node))
                 .filter(|(_, slot)| slot.failed.is_none());
             let last = watched
-                .filter_map(|(_, slot)| slot.settled(min_ready, seen, basis.at))
+                .filter_map(|(_, slot)| slot.settled(least_ready, seen, basis.at))
                 .max();
-            let early = last.is_some_and(|last| basis.at + SKEW < last + soak);
+            let early = last.is_some_and(|last| basis.at + SKEW < last + Duration::from_secs(soak));
             let found = if let Some((node, _)) = open {
                 Some(("R14", format!("{node} is in flight")))
             } else if let Some((node, slot)) = failed {
@@ -125,4 +127,13 @@ impl Checks {
             }
         }
     }
+}
+
+/// The least time to settle that a set ever asked for: a soak that has begun goes on as it was written, also if people
+/// ask for more meanwhile.
+fn least_ready(server: &Server, set: &str) -> Duration {
+    let versions = server.sets.since(set, Duration::ZERO);
+    let contents = versions.iter().flatten().filter_map(|set| set.content.as_ref().ok());
+    let seconds = contents.filter_map(|set| u64::try_from(set.spec.rollout.min_ready_seconds).ok());
+    seconds.min().map_or(Duration::ZERO, Duration::from_secs)
 }

@@ -1,5 +1,7 @@
 //! What people do: sets, revisions, pauses, promotions.
 
+use std::time::Duration;
+
 use livepatch_crds::revision::{revision, rollout_name};
 use livepatch_crds::rollout::{Control, ControlState};
 use livepatch_crds::set::LivepatchSetStatus;
@@ -156,8 +158,25 @@ impl World {
         told.any(|told| told.set == name && told.reason == CRASH_LOOP)
     }
 
+    /// Machines whose agents cannot say what is loaded, since nobody wrote it down.
+    fn without_journal(&self) -> Vec<usize> {
+        let asks = |name: &str| {
+            let object = self.server.objects.get(name);
+            let content = object.and_then(|object| object.content.as_ref().ok());
+            content.is_some_and(|content| {
+                let mut told = content.status.livepatches.iter();
+                told.any(|told| told.reason == "JournalMissing")
+            })
+        };
+        let machines = self.machines.iter().filter(|machine| asks(&machine.name));
+        machines.map(|machine| machine.index).collect()
+    }
+
     /// People do what they are asked for.
     pub(super) fn help(&mut self) {
+        for index in self.without_journal() {
+            self.reboot(index, Duration::from_secs(20));
+        }
         for index in 0..self.scenario.sets.len() {
             self.go_on_after_abort(index);
             self.resume(index);
