@@ -45,6 +45,7 @@ pub fn killed_again_and_again(stage: &Stage) -> Result<()> {
             "{module} was loaded {before:?} times before and {after:?} after"
         );
     }
+    stage.kubectl().run(&["delete", "lps", SET])?;
     Ok(())
 }
 
@@ -71,6 +72,7 @@ pub fn paused_past_its_lease(stage: &Stage) -> Result<()> {
     ensure!(after == once, "loaded {before:?} times before and {after:?} after");
     let now = leader(stage)?.context("there is a leader")?;
     ensure!(now.1 != pod, "the other one took over");
+    stage.kubectl().run(&["delete", "lps", SET])?;
     Ok(())
 }
 
