@@ -6,6 +6,7 @@ mod gapless;
 mod power;
 mod refusals;
 mod stalls;
+mod stops;
 
 use anyhow::Result;
 use livepatch_rig::kernels::Series;
@@ -18,23 +19,34 @@ fn on_a_node(series: Series, name: &str, story: fn(&Node<'_>) -> Result<()>) -> 
     node.kept(story(&node))
 }
 
-/// Makes a test for each kernel of every story; `long` ones are left out unless asked for.
+/// The same with a control plane of its own, for a story that stops it: others are not to miss theirs.
+fn on_a_stage(series: Series, name: &str, story: fn(&Node<'_>) -> Result<()>) -> Result<()> {
+    let stage = Stage::start(&format!("alone-{series}"))?;
+    let node = Node::start(&stage, series, name)?;
+    node.kept(story(&node))
+}
+
+/// Makes a test for each kernel of every story; `long` ones are left out unless asked for. Who tells them may be named
+/// first.
 macro_rules! stories {
-    ($($name:ident)* ; long $($long:ident)*) => {
+    ($teller:ident: $($name:ident)* ; long $($long:ident)*) => {
         mod linux_6_1 {
-            $(#[test] fn $name() -> anyhow::Result<()> { crate::on_a_node(livepatch_rig::kernels::Series::Linux6_1, stringify!($name), super::$name) })*
+            $(#[test] fn $name() -> anyhow::Result<()> { crate::$teller(livepatch_rig::kernels::Series::Linux6_1, stringify!($name), super::$name) })*
             mod long_ {
                 $(#[test] #[ignore = "takes minutes"]
-                fn $long() -> anyhow::Result<()> { crate::on_a_node(livepatch_rig::kernels::Series::Linux6_1, stringify!($long), super::super::$long) })*
+                fn $long() -> anyhow::Result<()> { crate::$teller(livepatch_rig::kernels::Series::Linux6_1, stringify!($long), super::super::$long) })*
             }
         }
         mod linux_6_12 {
-            $(#[test] fn $name() -> anyhow::Result<()> { crate::on_a_node(livepatch_rig::kernels::Series::Linux6_12, stringify!($name), super::$name) })*
+            $(#[test] fn $name() -> anyhow::Result<()> { crate::$teller(livepatch_rig::kernels::Series::Linux6_12, stringify!($name), super::$name) })*
             mod long_ {
                 $(#[test] #[ignore = "takes minutes"]
-                fn $long() -> anyhow::Result<()> { crate::on_a_node(livepatch_rig::kernels::Series::Linux6_12, stringify!($long), super::super::$long) })*
+                fn $long() -> anyhow::Result<()> { crate::$teller(livepatch_rig::kernels::Series::Linux6_12, stringify!($long), super::super::$long) })*
             }
         }
+    };
+    ($($name:ident)* ; long $($long:ident)*) => {
+        crate::stories! { on_a_node: $($name)* ; long $($long)* }
     };
 }
 use stories;

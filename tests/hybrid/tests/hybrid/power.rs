@@ -1,26 +1,32 @@
 //! Power cuts at every step, and modules that take the machine down.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use livepatch_tests_hybrid::node::{EXECDOMAINS, Grant, LOADAVG, Node, PATIENCE, VERSION, entry, phases};
+use livepatch_tests_hybrid::node::{EXECDOMAINS, Grant, LOADAVG, Node, PATIENCE, VERSION, entry};
 use livepatch_tests_hybrid::stage::Module;
 use serde_json::json;
 
+use crate::stops::{stop_at, stop_when};
+
 crate::stories! {
+    a_power_cut_in_the_middle_of_any_upgrade_loses_nothing
+    a_module_that_panics_at_once_is_not_loaded_a_third_time
     ; long
     a_power_cut_at_any_step_of_an_atomic_upgrade_loses_nothing
     a_power_cut_at_any_step_of_a_stacked_upgrade_loses_nothing
     a_power_cut_at_any_step_of_an_off_band_exchange_loses_nothing
-    a_module_that_panics_at_once_is_not_loaded_a_third_time
     a_module_that_panics_later_is_not_loaded_a_third_time
+    a_module_that_panics_two_minutes_later_is_not_loaded_a_third_time
 }
 
-/// For an upgrade that is left alone.
-const UNDISTURBED: Duration = Duration::from_mins(1);
 /// More versions of the journal than any upgrade makes.
 const MANY: u32 = 40;
+/// After so long without a crash, former crashes do not count.
+const PEACE: Duration = Duration::from_mins(61);
+/// For somebody who would load it once more.
+const WATCHED: Duration = Duration::from_secs(15);
 
 /// What is upgraded on a node.
 struct Upgrade<'a> {
@@ -48,17 +54,14 @@ fn at_every_step(node: &Node<'_>, upgrade: &Upgrade<'_>) -> Result<()> {
         node.write(&upgrade.before)?;
         node.vm().power_on()?;
         node.all_loaded()?;
-        node.stop_agent_at(step)?;
-        node.write(&upgrade.after)?;
-        let Some(version) = stopped(node)? else {
-            node.all_loaded()?;
+        // What had settled in another boot is on probation again.
+        node.settle()?;
+        let Some(version) = stop_at(node, &upgrade.after, step)? else {
             println!("{} steps", step - 1);
-            ensure!(step > 2, "an upgrade of {} steps proves nothing", step - 1);
+            ensure!(step > 3, "an upgrade of {} steps proves nothing", step - 1);
             return Ok(());
         };
-        node.vm().shell("sync")?;
-        node.vm().hard_reset()?;
-        let outcome = awakes(node, upgrade).with_context(|| format!("after a power cut at {version:?}"))?;
+        let outcome = cut(node, upgrade, &version)?;
         println!("{step}: {} -> {outcome}", version.join(", "));
         node.vm().power_cut()?;
         node.vm().return_disk("before")?;
@@ -66,26 +69,21 @@ fn at_every_step(node: &Node<'_>, upgrade: &Upgrade<'_>) -> Result<()> {
     bail!("the upgrade came to no end")
 }
 
-/// Waits until the agent was stopped; what its journal said then, or none if it came to its end before.
-fn stopped(node: &Node<'_>) -> Result<Option<Vec<String>>> {
-    let started = Instant::now();
-    while started.elapsed() < UNDISTURBED {
-        let (versions, stopped) = node.stops()?;
-        if stopped {
-            return Ok(versions.last().map(phases));
-        }
-        let object = node.object()?;
-        let told = object["status"]["observedGeneration"] == object["metadata"]["generation"];
-        let entries = object["status"]["livepatches"].as_array().cloned().unwrap_or_default();
-        if told && entries.iter().all(|one| one["reason"] == "Effective") {
-            // What is left to be written is written by now.
-            thread::sleep(Duration::from_secs(3));
-            let (versions, stopped) = node.stops()?;
-            return Ok(versions.last().filter(|_| stopped).map(phases));
-        }
-        thread::sleep(Duration::from_millis(200));
-    }
-    bail!("the upgrade came to no end: {}", node.object()?["status"])
+/// Cuts the power at one version of the journal, and lets the crash be forgotten.
+fn at_one_step(node: &Node<'_>, upgrade: &Upgrade<'_>, when: &str) -> Result<()> {
+    node.load(&upgrade.before)?;
+    node.settle()?;
+    let version = stop_when(node, &upgrade.after, |phases| phases.iter().any(|phase| phase == when))?;
+    let outcome = cut(node, upgrade, &version)?;
+    println!("{when} -> {outcome}");
+    node.dismiss_agent()?;
+    node.recall_agent(PEACE)
+}
+
+fn cut(node: &Node<'_>, upgrade: &Upgrade<'_>, version: &[String]) -> Result<String> {
+    node.vm().shell("sync")?;
+    node.vm().hard_reset()?;
+    awakes(node, upgrade).with_context(|| format!("after a power cut at {version:?}"))
 }
 
 /// After the cut: what had settled is effective again, and the set shows either its new module or, where that one is
@@ -114,50 +112,87 @@ fn awakes(node: &Node<'_>, upgrade: &Upgrade<'_>) -> Result<String> {
     Ok(reason.unwrap_or_default().to_owned())
 }
 
+/// The modules that upgrades are about.
+struct Modules {
+    atomic: [Module; 2],
+    stacked: [Module; 2],
+    off_band: [Module; 2],
+    bystander: Module,
+}
+
+impl Modules {
+    fn of(node: &Node<'_>) -> Result<Self> {
+        let both = |old, new| -> Result<[Module; 2]> { Ok([node.module(old)?, node.module(new)?]) };
+        Ok(Self {
+            atomic: both("lp_atomic_v1", "lp_atomic_v2")?,
+            stacked: both("lp_stacked_v1", "lp_stacked_v2")?,
+            off_band: both("lp_a_v1", "lp_a_v2")?,
+            bystander: node.module("lp_b_v1")?,
+        })
+    }
+
+    fn atomic_upgrade(&self, node: &Node<'_>) -> Upgrade<'_> {
+        self.cumulative_upgrade(node, &self.atomic)
+    }
+
+    fn stacked_upgrade(&self, node: &Node<'_>) -> Upgrade<'_> {
+        self.cumulative_upgrade(node, &self.stacked)
+    }
+
+    fn cumulative_upgrade<'a>(&'a self, node: &Node<'_>, [old, new]: &'a [Module; 2]) -> Upgrade<'a> {
+        let off_bands = [
+            node.off_band("a", &self.off_band[0]),
+            node.off_band("b", &self.bystander),
+        ];
+        let with = |cumulative: Grant| [&[cumulative], &off_bands[..]].concat();
+        Upgrade {
+            set: "base",
+            file: VERSION,
+            old,
+            new,
+            before: with(node.cumulative(old)),
+            after: with(node.cumulative(new).after(old, node)),
+            bystanders: &[(EXECDOMAINS, "lp_a_v1"), (LOADAVG, "lp_b_v1")],
+        }
+    }
+
+    fn exchange(&self, node: &Node<'_>) -> Upgrade<'_> {
+        let [old, new] = &self.off_band;
+        let with = |off_band: Grant| {
+            let base = node.cumulative(&self.atomic[0]);
+            vec![base, off_band, node.off_band("b", &self.bystander)]
+        };
+        Upgrade {
+            set: "a",
+            file: EXECDOMAINS,
+            old,
+            new,
+            before: with(node.off_band("a", old)),
+            after: with(node.off_band("a", new).after(old, node)),
+            bystanders: &[(VERSION, "lp_atomic_v1"), (LOADAVG, "lp_b_v1")],
+        }
+    }
+}
+
 fn a_power_cut_at_any_step_of_an_atomic_upgrade_loses_nothing(node: &Node<'_>) -> Result<()> {
-    let (old, new) = (node.module("lp_atomic_v1")?, node.module("lp_atomic_v2")?);
-    let off_a = node.off_band("a", &node.module("lp_a_v1")?);
-    let off_b = node.off_band("b", &node.module("lp_b_v1")?);
-    let upgrade = Upgrade {
-        set: "base",
-        file: VERSION,
-        old: &old,
-        new: &new,
-        before: vec![node.cumulative(&old), off_a.clone(), off_b.clone()],
-        after: vec![node.cumulative(&new).after(&old, node), off_a, off_b],
-        bystanders: &[(EXECDOMAINS, "lp_a_v1"), (LOADAVG, "lp_b_v1")],
-    };
-    at_every_step(node, &upgrade)
+    at_every_step(node, &Modules::of(node)?.atomic_upgrade(node))
 }
 
 fn a_power_cut_at_any_step_of_a_stacked_upgrade_loses_nothing(node: &Node<'_>) -> Result<()> {
-    let (old, new) = (node.module("lp_stacked_v1")?, node.module("lp_stacked_v2")?);
-    let off_a = node.off_band("a", &node.module("lp_a_v1")?);
-    let upgrade = Upgrade {
-        set: "base",
-        file: VERSION,
-        old: &old,
-        new: &new,
-        before: vec![node.cumulative(&old), off_a.clone()],
-        after: vec![node.cumulative(&new).after(&old, node), off_a],
-        bystanders: &[(EXECDOMAINS, "lp_a_v1")],
-    };
-    at_every_step(node, &upgrade)
+    at_every_step(node, &Modules::of(node)?.stacked_upgrade(node))
 }
 
 fn a_power_cut_at_any_step_of_an_off_band_exchange_loses_nothing(node: &Node<'_>) -> Result<()> {
-    let (old, new) = (node.module("lp_a_v1")?, node.module("lp_a_v2")?);
-    let base = node.cumulative(&node.module("lp_atomic_v1")?);
-    let upgrade = Upgrade {
-        set: "a",
-        file: EXECDOMAINS,
-        old: &old,
-        new: &new,
-        before: vec![base.clone(), node.off_band("a", &old)],
-        after: vec![base, node.off_band("a", &new).after(&old, node)],
-        bystanders: &[(VERSION, "lp_atomic_v1")],
-    };
-    at_every_step(node, &upgrade)
+    at_every_step(node, &Modules::of(node)?.exchange(node))
+}
+
+/// One power cut of each kind, where most is at stake: the new one is in effect and others are away or doubled.
+fn a_power_cut_in_the_middle_of_any_upgrade_loses_nothing(node: &Node<'_>) -> Result<()> {
+    let modules = Modules::of(node)?;
+    at_one_step(node, &modules.stacked_upgrade(node), "base lp_stacked_v2 applied")?;
+    at_one_step(node, &modules.atomic_upgrade(node), "base lp_atomic_v2 applied")?;
+    at_one_step(node, &modules.exchange(node), "a lp_a_v2 applied")?;
+    Ok(())
 }
 
 /// A person tries twice; nothing and nobody tries a third time.
@@ -191,10 +226,29 @@ fn panics(node: &Node<'_>, name: &str) -> Result<()> {
         let text = object["status"].to_string();
         text.contains("CrashLoopSuspected").then_some(()).ok_or(text)
     })?;
-    thread::sleep(Duration::from_secs(15));
-    let loads = node.vm().console().matches(&format!("enabling patch '{name}'")).count();
-    ensure!(loads == 2, "loaded {loads} times; {}", object["status"]);
+    thread::sleep(WATCHED);
+    ensure!(
+        loads(node, name) == 2,
+        "loaded {} times; {}",
+        loads(node, name),
+        object["status"]
+    );
+    // Nor by an agent that knows it from its journal alone.
+    let boot = node.vm().boot_id()?;
+    node.vm().hard_reset()?;
+    node.wait("a crash loop to be suspected still", PATIENCE, |object| {
+        let text = object["status"].to_string();
+        let told = text.contains("CrashLoopSuspected") && object["status"]["bootID"] != *boot;
+        told.then_some(()).ok_or(text)
+    })?;
+    thread::sleep(WATCHED);
+    ensure!(loads(node, name) == 2, "loaded {} times", loads(node, name));
     Ok(())
+}
+
+/// How often the kernel was asked to enable it, over all boots.
+fn loads(node: &Node<'_>, name: &str) -> usize {
+    node.vm().console().matches(&format!("enabling patch '{name}'")).count()
 }
 
 fn a_module_that_panics_at_once_is_not_loaded_a_third_time(node: &Node<'_>) -> Result<()> {
@@ -203,4 +257,8 @@ fn a_module_that_panics_at_once_is_not_loaded_a_third_time(node: &Node<'_>) -> R
 
 fn a_module_that_panics_later_is_not_loaded_a_third_time(node: &Node<'_>) -> Result<()> {
     panics(node, "lp_panic_later")
+}
+
+fn a_module_that_panics_two_minutes_later_is_not_loaded_a_third_time(node: &Node<'_>) -> Result<()> {
+    panics(node, "lp_panic_much_later")
 }
