@@ -96,8 +96,8 @@ enum State {
     Sampling(Sampler, BootTime),
     /// It was taken back, at this time or before, and goes on backwards.
     Unpatching(BootTime),
-    /// It was taken back; its module is being removed.
-    CleaningUp(Unload),
+    /// It was taken back, wholly at this time; its module is being removed.
+    CleaningUp(Unload, BootTime),
 }
 
 struct Call {
@@ -153,9 +153,12 @@ impl Load {
             State::Patching => self.patching(kernel),
             State::Sampling(..) => self.sampling(kernel),
             State::Unpatching(_) => self.unpatching(kernel),
-            State::CleaningUp(unload) => match unload.step(kernel) {
+            State::CleaningUp(unload, back) => match unload.step(kernel) {
                 Step::Wait(span) => Ok(Step::Wait(span)),
-                Step::Done(outcome) => Ok(self.cleaned_up(kernel, outcome)),
+                Step::Done(outcome) => {
+                    let back = *back;
+                    Ok(self.cleaned_up(back, outcome))
+                }
             },
         }
     }

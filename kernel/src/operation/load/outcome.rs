@@ -23,7 +23,9 @@ pub enum LoadOutcome {
         stragglers: Option<Seen<Stragglers>>,
         /// Whether its module could not be removed.
         leftover: bool,
-        /// Switched tasks ran the new functions, and while a replacing load lasted not the replaced ones, for so long.
+        /// Switched tasks ran the new functions, and while a replacing load lasted not the replaced ones, for so long:
+        /// from the call until the last task was back. A load that was gone on with may be told longer, by what passed
+        /// between the time it was given as that of its call and the call itself.
         exposure: Duration,
     },
     /// It is still in transition after its deadline: as asked, or because nothing proved that taking it back is without

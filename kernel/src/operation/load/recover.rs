@@ -125,7 +125,8 @@ impl Load {
         if !taken_back && self.repair.is_none() {
             return Ok(Step::Done(LoadOutcome::Vanished));
         }
-        if self.find_loss(kernel, kernel.now())? {
+        let gone = kernel.now();
+        if self.find_loss(kernel, gone)? {
             if let Some(lost) = &mut self.repair {
                 lost.means = RepairMeans::LoadedAgain;
             }
@@ -134,17 +135,17 @@ impl Load {
             self.state = State::Begin;
             return Ok(Step::Wait(Duration::ZERO));
         }
-        self.state = State::CleaningUp(Unload::new(&self.request.name, kernel.now() + CLEAN_UP));
+        self.state = State::CleaningUp(Unload::new(&self.request.name, gone + CLEAN_UP), gone);
         Ok(Step::Wait(Duration::ZERO))
     }
 
-    pub(super) fn cleaned_up(&mut self, kernel: &dyn Kernel, outcome: UnloadOutcome) -> Step<LoadOutcome> {
+    pub(super) fn cleaned_up(&mut self, back: BootTime, outcome: UnloadOutcome) -> Step<LoadOutcome> {
         let leftover = match outcome {
             UnloadOutcome::Unloaded | UnloadOutcome::NotLoaded => false,
             UnloadOutcome::Unreadable(error) => return Step::Done(LoadOutcome::Unreadable(error)),
             _ => true,
         };
-        let exposure = self.called.map_or(Duration::ZERO, |called| kernel.now().since(called));
+        let exposure = self.called.map_or(Duration::ZERO, |called| back.since(called));
         Step::Done(LoadOutcome::Reverted {
             stragglers: self.seen(),
             leftover,

@@ -176,6 +176,31 @@ fn a_stalled_load_whose_call_does_not_return_is_taken_back() {
     assert_eq!(active(&kernel), ["off"]);
 }
 
+/// How long its module stays after that is nobody's gap.
+#[test]
+fn what_was_taken_back_was_away_from_the_call_until_the_last_task_was_back() {
+    let kernel = with_off_band();
+    sleeper(&kernel, None);
+    let module = FakeModule::new("cum", &[FUNCTION]).replacing();
+    let begun = kernel.now();
+    let outcome = run(&mut Load::new(request(&kernel, module, 5)), &kernel, |_| {
+        if kernel.calls().contains(&"enabled cum 0".to_owned()) {
+            kernel.pin("cum");
+        }
+    });
+    let LoadOutcome::Reverted {
+        leftover: true,
+        exposure,
+        ..
+    } = outcome
+    else {
+        panic!("{outcome:?}")
+    };
+    let all = kernel.now().since(begun);
+    assert!(exposure >= Duration::from_secs(5), "{exposure:?}");
+    assert!(exposure + Duration::from_secs(14) < all, "{exposure:?} of {all:?}");
+}
+
 #[test]
 fn what_passes_is_tried_again_and_what_does_not_is_not() {
     for (errno, reason, calls) in [
