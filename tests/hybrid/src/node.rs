@@ -279,9 +279,12 @@ impl<'a> Node<'a> {
         self.vm.shell(command).map(drop)
     }
 
-    /// Lets an agent start again that sees the clock this much ahead from then on.
+    /// Lets an agent start again that sees the clock this much further ahead than the one before, until the next boot.
     pub fn recall_agent(&self, later: Duration) -> Result<()> {
-        let command = format!("echo {} >/run/later; rm -f /run/stay-away", later.as_secs());
+        let command = format!(
+            "later=$(cat /run/later 2>/dev/null || echo 0); echo $((later + {})) >/run/later; rm -f /run/stay-away",
+            later.as_secs()
+        );
         self.vm.shell(&command)?;
         self.agent().map(drop)
     }

@@ -1,6 +1,5 @@
 //! Power cuts at every step, and modules that take the machine down.
 
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -25,8 +24,6 @@ crate::stories! {
 const MANY: u32 = 40;
 /// After so long without a crash, former crashes do not count.
 const PEACE: Duration = Duration::from_mins(61);
-/// For somebody who would load it once more.
-const WATCHED: Duration = Duration::from_secs(15);
 
 /// What is upgraded on a node.
 struct Upgrade<'a> {
@@ -222,28 +219,28 @@ fn panics(node: &Node<'_>, name: &str) -> Result<()> {
             node.shows(["lp_atomic_v1", "-", "-", "lp_b_v1"])?;
         }
     }
-    let object = node.wait("a crash loop to be suspected", PATIENCE, |object| {
-        let text = object["status"].to_string();
-        text.contains("CrashLoopSuspected").then_some(()).ok_or(text)
-    })?;
-    thread::sleep(WATCHED);
-    ensure!(
-        loads(node, name) == 2,
-        "loaded {} times; {}",
-        loads(node, name),
-        object["status"]
-    );
+    let looped = |seconds: u32| -> Result<()> {
+        let boot = node.vm().boot_id()?;
+        // Something new to decide on, for an agent that would load it once more.
+        let looked_at = base.clone().with("transitionTimeoutSeconds", json!(seconds));
+        node.write(&[looked_at, off_b.clone(), bad(2)])?;
+        let object = node.wait("a crash loop to be suspected", PATIENCE, |object| {
+            let status = &object["status"];
+            let current = status["bootID"] == *boot && status["observedGeneration"] == object["metadata"]["generation"];
+            let conditions = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let told = conditions
+                .iter()
+                .any(|condition| condition["reason"] == "CrashLoopSuspected");
+            (current && told).then_some(()).ok_or_else(|| status.to_string())
+        })?;
+        let loads = loads(node, name);
+        ensure!(loads == 2, "loaded {loads} times; {}", object["status"]);
+        Ok(())
+    };
+    looped(121)?;
     // Nor by an agent that knows it from its journal alone.
-    let boot = node.vm().boot_id()?;
     node.vm().hard_reset()?;
-    node.wait("a crash loop to be suspected still", PATIENCE, |object| {
-        let text = object["status"].to_string();
-        let told = text.contains("CrashLoopSuspected") && object["status"]["bootID"] != *boot;
-        told.then_some(()).ok_or(text)
-    })?;
-    thread::sleep(WATCHED);
-    ensure!(loads(node, name) == 2, "loaded {} times", loads(node, name));
-    Ok(())
+    looped(122)
 }
 
 /// How often the kernel was asked to enable it, over all boots.

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use livepatch_rig::progress::{Waited, wait_for};
-use livepatch_tests_hybrid::node::{EXECDOMAINS, FILES, Node, PATIENCE, VERSION, entry};
-use serde_json::json;
+use livepatch_tests_hybrid::node::{EXECDOMAINS, FILES, Node, VERSION, entry};
+use serde_json::{Value, json};
 
 crate::stories! {
     a_stalled_replace_is_taken_back_at_its_deadline_although_the_agent_is_killed
@@ -15,6 +14,11 @@ crate::stories! {
 const POD: &str = "2c48913c-8f8b-4a3e-9d7e-0c5f6a1b2c3d";
 /// The least that a transition may be given.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Kills the agent when the transition has begun, and keeps its process id and its journal. In the node, where it takes no
+/// part of the time that the transition has.
+const KILLER: &str = "setsid sh -c 'until grep -q 1 /sys/kernel/livepatch/lp_atomic_stalling/transition; do sleep 0.05; done; \
+    pid=$(pidof livepatch-agent); kill -KILL $pid; (echo $pid; cat /disk/livepatch/journal.json) >/tmp/killed' \
+    >/dev/null 2>&1 </dev/null &";
 
 fn a_stalled_replace_is_taken_back_at_its_deadline_although_the_agent_is_killed(node: &Node<'_>) -> Result<()> {
     let (v1, stalling) = (node.module("lp_atomic_v1")?, node.module("lp_atomic_stalling")?);
@@ -24,32 +28,20 @@ fn a_stalled_replace_is_taken_back_at_its_deadline_although_the_agent_is_killed(
     node.sample(&FILES)?;
     let next = node.cumulative(&stalling).after(&v1, node);
     let next = next.with("transitionTimeoutSeconds", json!(TIMEOUT.as_secs()));
+    node.vm().shell(KILLER)?;
     node.write(&[next, off_a])?;
-    wait_for("the transition to begin", PATIENCE, || {
-        let shown = node
-            .vm()
-            .run("grep 1 /sys/kernel/livepatch/lp_atomic_stalling/transition 2>&1")?;
-        Ok(match shown.code {
-            0 => Waited::Ready(()),
-            _ => Waited::NotYet(shown.output),
-        })
-    })?;
-    let (first, deadline) = (node.agent()?, deadline(node)?);
-    node.vm().shell(&format!("kill -KILL {first}"))?;
     let object = node.told("base", "Failed", "TransitionTimedOut")?;
-    ensure!(node.agent()? != first, "the agent outlived its end");
-    let kept = self::deadline(node)?;
-    ensure!(
-        kept == deadline,
-        "the deadline was {deadline}, the second agent's {kept}"
-    );
+    let killed = node.vm().shell("cat /tmp/killed")?;
+    let (first, journal) = killed.split_once('\n').with_context(|| format!("killed: {killed:?}"))?;
+    ensure!(node.agent()?.to_string() != first, "the agent outlived its end");
+    let before = deadline(&serde_json::from_str(journal).context("read the first agent's journal")?)?;
+    let after = deadline(&node.journal()?)?;
+    ensure!(before == after, "the deadline was {before}, the second agent's {after}");
     node.shows(["lp_atomic_v1", "-", "lp_a_v1", "-"])?;
     let entry_of_base = entry(&object, "base");
-    let blocker = &entry_of_base["blockers"][0];
-    ensure!(
-        blocker["pid"] == sleeper && blocker["comm"] == "cat" && blocker["podUID"] == POD,
-        "{entry_of_base}"
-    );
+    let blockers = entry_of_base["blockers"].as_array().context("no blockers")?;
+    let named = |blocker: &Value| blocker["pid"] == sleeper && blocker["comm"] == "cat" && blocker["podUID"] == POD;
+    ensure!(blockers.iter().any(named), "{entry_of_base}");
     // The time with the fix away is the time of the transition: tasks that had switched ran the original function.
     let samples = node.samples()?;
     let gaps = samples.gaps(EXECDOMAINS, &["lp_a_v1"]);
@@ -73,9 +65,8 @@ fn a_stalled_replace_is_taken_back_at_its_deadline_although_the_agent_is_killed(
     Ok(())
 }
 
-/// When the transition of the newcomer is to be over, as the journal says.
-fn deadline(node: &Node<'_>) -> Result<u64> {
-    let journal = node.journal()?;
+/// When the transition of the newcomer is to be over, as a journal says.
+fn deadline(journal: &Value) -> Result<u64> {
     let entries = journal["entries"].as_array().context("a journal without entries")?;
     let entry = entries.iter().find(|entry| entry["module"] == "lp_atomic_stalling");
     let entry = entry.with_context(|| format!("nothing of it in {journal}"))?;
