@@ -10,6 +10,7 @@ use livepatch_kernel::{BootTime, KernelError};
 
 use crate::agent::{Agent, Memory};
 use crate::conclude::chain;
+use crate::confirm;
 use crate::decide::{JournalState, Snapshot};
 use crate::journal::Failure;
 use crate::truth::Truth;
@@ -98,30 +99,12 @@ impl Agent {
     pub(crate) async fn confirm(&self, grant: &Grant) -> Result<(), Failure> {
         let unavailable = |error: crate::cluster::ClusterError| Failure::new(error.reason(), &chain(&error));
         let (object, epoch) = tokio::join!(self.cluster.node(), self.cluster.epoch());
-        let withdrawn = |why: &str| Err(Failure::new("GrantWithdrawn", why));
-        let Some(object) = object.map_err(unavailable)? else {
-            return withdrawn("the NodeLivepatch is gone");
-        };
+        let object = object.map_err(unavailable)?;
         let known = self.desired.borrow().object().map(|known| known.metadata.uid.clone());
-        if known.is_some_and(|known| known != object.metadata.uid) {
-            return withdrawn("the NodeLivepatch was made anew");
-        }
-        if !object.spec.hold.is_empty() {
-            return Err(Failure::new("Held", &object.spec.hold));
-        }
-        if !object.spec.livepatches.contains(grant) {
-            return withdrawn("the NodeLivepatch no longer has this grant");
-        }
-        match epoch.map_err(unavailable)? {
-            Some(epoch) if epoch == grant.epoch => Ok(()),
-            Some(epoch) => Err(Failure::new(
-                "EpochStale",
-                &format!("granted under leadership {}, the present one is {epoch}", grant.epoch),
-            )),
-            None => Err(Failure::new(
-                "EpochStale",
-                "the operator's Lease is not there, so nobody vouches for the grant",
-            )),
-        }
+        let read = object
+            .as_ref()
+            .map(|object| (object.metadata.uid.as_deref(), &object.spec));
+        confirm::by_object(grant, known.flatten().as_deref(), read)?;
+        confirm::by_lease(grant, epoch.map_err(unavailable)?.as_deref())
     }
 }

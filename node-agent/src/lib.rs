@@ -11,6 +11,7 @@ mod agent;
 mod apply;
 pub mod cluster;
 pub mod conclude;
+pub mod confirm;
 pub mod decide;
 pub mod durable;
 mod fetch;

@@ -47,8 +47,8 @@ enum Layer {
 /// test that runs in a guest, and would do to this machine what is meant for that one.
 const LONG: &str = "long_";
 
-/// The test program that simulates clusters.
-const SIMULATION: &str = "sim: simulation";
+/// The test programs that simulate clusters: what they print is part of their result.
+const SIMULATIONS: [&str; 2] = ["sim: simulation", "sim: protocol"];
 
 const ALL: [Layer; 4] = [Layer::Unit, Layer::Api, Layer::Kernel, Layer::Cluster];
 
@@ -238,8 +238,7 @@ fn run_program(program: &Program, options: &Options) -> Result<Tally> {
         .current_dir(&program.folder)
         .env("CARGO_MANIFEST_DIR", &program.folder);
     command.args(&options.filter);
-    // What the simulation prints is part of its result.
-    let tells = program.name == SIMULATION;
+    let tells = SIMULATIONS.contains(&program.name.as_str());
     if tells {
         command.args(["--nocapture", "--test-threads=1"]);
     }

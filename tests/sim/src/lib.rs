@@ -21,6 +21,7 @@ mod modules;
 mod mutant;
 mod net;
 mod operator;
+pub mod protocol;
 mod run;
 mod scenario;
 mod seam;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use livepatch_tests_sim::protocol::{Explored, Faults, explore};
 use livepatch_tests_sim::{Mutant, Outcome, run, run_many, shrink};
 
 /// Simulates clusters in which everything goes wrong that can.
@@ -27,6 +28,10 @@ struct Options {
     /// With this planted bug; `list` lists them.
     #[arg(long)]
     mutant: Option<String>,
+    /// Explores the grant protocol to its end instead, with at most so many ends of terms, lost answers, refused loads and
+    /// aborts.
+    #[arg(long, num_args = 4, value_names = ["TERMS", "UNHEARD", "REFUSALS", "ABORTS"])]
+    protocol: Option<Vec<u8>>,
     /// Stops when so many seeds have failed.
     #[arg(long, default_value_t = 10)]
     enough: usize,
@@ -51,9 +56,27 @@ fn main() -> ExitCode {
         eprintln!("no planted bug is named {name}; --mutant list lists them");
         return ExitCode::FAILURE;
     }
+    if let Some([terms, unheard, refusals, aborts]) = options.protocol.as_deref() {
+        let faults = Faults {
+            terms: *terms,
+            unheard: *unheard,
+            refusals: *refusals,
+            aborts: *aborts,
+        };
+        return explored(&explore(faults));
+    }
     match options.seed {
         Some(seed) => one(seed, &options, mutant),
         None => many(&options, mutant),
+    }
+}
+
+fn explored(explored: &Explored) -> ExitCode {
+    println!("{explored}");
+    if explored.broken.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 

@@ -9,7 +9,7 @@ use livepatch_agent::truth::Truth;
 use livepatch_crds::NodeLivepatchStatus;
 use livepatch_crds::SKIP_LABEL;
 use livepatch_crds::concurrency::IntOrPercent;
-use livepatch_crds::node::GrantResult;
+use livepatch_crds::node::{Grant, GrantResult, NodeLivepatchSpec};
 use livepatch_crds::rollout::{ControlState, LivepatchRolloutStatus, WaveState};
 use livepatch_crds::set::Then;
 use livepatch_planner::fleet::decision::NodeChange;
@@ -290,6 +290,16 @@ pub(crate) fn change_node_status(ctx: &Ctx, status: &mut NodeLivepatchStatus) {
         {
             told.result = GrantResult::Loaded;
         }
+    }
+}
+
+/// Changes what an agent reads right before a load.
+pub(crate) fn change_read(ctx: &Ctx, spec: &mut NodeLivepatchSpec, grant: &Grant) {
+    if ctx.is(Mutant::HoldIgnored) {
+        spec.hold.clear();
+    }
+    if ctx.is(Mutant::WithdrawalIgnored) && !spec.livepatches.contains(grant) {
+        spec.livepatches.push(grant.clone());
     }
 }
 

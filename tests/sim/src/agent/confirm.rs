@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use livepatch_agent::confirm;
 use livepatch_agent::journal::{Entry, Failure};
 use livepatch_agent::retry::Subject;
 use livepatch_crds::node::Grant;
@@ -12,7 +13,7 @@ use super::{Agent, CALL, Confirmed, Doing, Host};
 use crate::api::ask::{Answer, Ask, Lease};
 use crate::coverage::{Moment, Point};
 use crate::ctx::Ctx;
-use crate::mutant::Mutant;
+use crate::mutant::{self, Mutant};
 
 /// What is being read.
 pub(crate) struct Confirming {
@@ -115,33 +116,26 @@ impl Agent {
     fn confirmed_by(&self, ctx: &Ctx, confirming: &Confirming) -> Result<(), Failure> {
         let Confirming { grant, object, lease } = confirming;
         let unavailable = || Failure::new("ApiServerUnavailable", "reading failed");
-        let withdrawn = |why: &str| Err(Failure::new("GrantWithdrawn", why));
         let Live::Answered(object) = object else {
             return Err(unavailable());
         };
-        let Some(object) = object else {
-            return withdrawn("the NodeLivepatch is gone");
+        let mut content = match object.as_ref().map(|object| &object.content) {
+            Some(Ok(content)) => Some(content.spec.clone()),
+            Some(Err(_)) => return Err(unavailable()),
+            None => None,
         };
-        let known = self.desired.object().map(|known| known.metadata.uid.clone());
-        if known.is_some_and(|known| known.as_ref() != Some(&object.uid)) {
-            return withdrawn("the NodeLivepatch was made anew");
+        if let Some(spec) = &mut content {
+            mutant::change_read(ctx, spec, grant);
         }
-        let Ok(content) = &object.content else {
-            return Err(unavailable());
-        };
-        if !content.spec.hold.is_empty() && !ctx.is(Mutant::HoldIgnored) {
-            return Err(Failure::new("Held", &content.spec.hold));
-        }
-        if !content.spec.livepatches.contains(grant) && !ctx.is(Mutant::WithdrawalIgnored) {
-            return withdrawn("the NodeLivepatch no longer has this grant");
-        }
+        let known = self.desired.object().and_then(|known| known.metadata.uid.as_deref());
+        let uid = object.as_ref().map(|object| object.uid.as_str());
+        confirm::by_object(grant, known, content.as_ref().map(|spec| (uid, spec)))?;
         let Live::Answered(lease) = lease else {
             return Err(unavailable());
         };
-        match lease {
-            _ if ctx.is(Mutant::EpochIgnored) => Ok(()),
-            Some(lease) if lease.epoch() == grant.epoch => Ok(()),
-            _ => Err(Failure::new("EpochStale", "granted under another leadership")),
+        if ctx.is(Mutant::EpochIgnored) {
+            return Ok(());
         }
+        confirm::by_lease(grant, lease.as_ref().map(Lease::epoch).as_deref())
     }
 }
