@@ -4,7 +4,7 @@
 use livepatch_tests_sim::{Coverage, Mutant, run, run_many};
 
 /// Schedules in which nothing may go wrong but what is made to.
-const SCHEDULES: u64 = 1_000;
+const SCHEDULES: u64 = 5_000;
 
 /// As many as a release is worth.
 const MANY: u64 = 200_000;

@@ -75,7 +75,7 @@ impl Checks {
                 let lost = lost
                     .and_then(|node| node.content.as_ref().ok())
                     .is_some_and(|node| !node.ready);
-                slot.grant.attempt == control.attempt
+                (slot.grant.attempt, slot.grant.start) == (control.attempt, status.start)
                     && slot
                         .failed
                         .as_ref()
