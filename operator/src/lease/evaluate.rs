@@ -41,20 +41,30 @@ pub enum Verdict {
 
 /// What `id` may do with a lease that it has seen unchanged for `unchanged`. `now` is written down for people to read and
 /// decides nothing.
-pub fn evaluate(lease: &LeaseSpec, id: &str, now: Timestamp, unchanged: Duration, timing: &Timing) -> Verdict {
+///
+/// `leads`: whether `id` is in the midst of a term. One that has run out is over, also if nobody else took the lease: what
+/// was sent under it may still arrive, and must not pass for a grant of the next one.
+pub fn evaluate(
+    lease: &LeaseSpec,
+    id: &str,
+    leads: bool,
+    now: Timestamp,
+    unchanged: Duration,
+    timing: &Timing,
+) -> Verdict {
     let holder = lease.holder_identity.as_deref().unwrap_or_default();
     let promised = lease
         .lease_duration_seconds
         .and_then(|seconds| u64::try_from(seconds).ok())
         .map_or(Duration::ZERO, Duration::from_secs);
-    if holder == id {
+    if holder == id && leads {
         return Verdict::Write(LeaseSpec {
             renew_time: Some(MicroTime(now)),
             lease_duration_seconds: Some(seconds(timing.duration)),
             ..lease.clone()
         });
     }
-    if !holder.is_empty() && unchanged < promised.max(timing.duration) {
+    if holder != id && !holder.is_empty() && unchanged < promised.max(timing.duration) {
         return Verdict::HeldBy(holder.to_owned());
     }
     Verdict::Write(LeaseSpec {
@@ -103,16 +113,26 @@ mod tests {
 
     #[test]
     fn a_holder_renews_and_its_term_stays_the_same() {
-        let Verdict::Write(renewed) = evaluate(&held_by("a"), "a", now(), Duration::MAX, &Timing::default()) else {
+        let Verdict::Write(renewed) = evaluate(&held_by("a"), "a", true, now(), Duration::MAX, &Timing::default())
+        else {
             panic!("a holder may renew at any time");
         };
         assert_eq!(renewed.lease_transitions, Some(0));
     }
 
     #[test]
+    fn a_holder_whose_term_ran_out_begins_another_one_at_once() {
+        let Verdict::Write(taken) = evaluate(&held_by("a"), "a", false, now(), Duration::ZERO, &Timing::default())
+        else {
+            panic!("nobody else acts under it");
+        };
+        assert_eq!(taken.lease_transitions, Some(1));
+    }
+
+    #[test]
     fn a_lease_is_taken_only_when_it_was_not_renewed_or_was_released() {
         let timing = Timing::default();
-        let judge = |lease: &LeaseSpec, unchanged| evaluate(lease, "b", now(), unchanged, &timing);
+        let judge = |lease: &LeaseSpec, unchanged| evaluate(lease, "b", false, now(), unchanged, &timing);
         let early = timing.duration.checked_sub(Duration::from_millis(1)).unwrap();
         assert_eq!(judge(&held_by("a"), early), Verdict::HeldBy("a".to_owned()));
         for (lease, unchanged) in [
@@ -137,7 +157,7 @@ mod tests {
         lease.lease_duration_seconds = Some(60);
         let judge = |seconds| {
             let unchanged = Duration::from_secs(seconds);
-            evaluate(&lease, "b", now(), unchanged, &Timing::default())
+            evaluate(&lease, "b", false, now(), unchanged, &Timing::default())
         };
         assert_eq!(judge(59), Verdict::HeldBy("a".to_owned()));
         assert!(matches!(judge(60), Verdict::Write(_)));
@@ -183,7 +203,7 @@ mod tests {
 
     proptest! {
         /// Three candidates, any interleaving of looks, writes and lost answers, any passing of time: no two of them act
-        /// at one moment, and no two of them ever act under the same term.
+        /// at one moment, no two of them ever act under the same term, and no term goes on that has run out.
         #[test]
         fn never_two_leaders(steps in steps()) {
             let timing = Timing::default();
@@ -193,6 +213,7 @@ mod tests {
                 .map(|id| Candidate { id: id.to_owned(), ..Candidate::default() })
                 .into();
             let mut terms = std::collections::BTreeMap::new();
+            let mut over = std::collections::BTreeSet::new();
             for step in steps {
                 match step {
                     Step::Pass(seconds) => clock += seconds,
@@ -206,7 +227,9 @@ mod tests {
                         let candidate = &mut candidates[i];
                         if let Some((seen, since, spec)) = &candidate.seen {
                             let unchanged = Duration::from_secs(clock - since);
-                            if let Verdict::Write(new) = evaluate(spec, &candidate.id, now(), unchanged, &timing) {
+                            let leads = clock < candidate.acts_until;
+                            let verdict = evaluate(spec, &candidate.id, leads, now(), unchanged, &timing);
+                            if let Verdict::Write(new) = verdict {
                                 candidate.sent = Some((*seen, clock, new));
                             }
                         }
@@ -221,8 +244,12 @@ mod tests {
                         stored = spec;
                         if matches!(step, Step::Arrive(_)) {
                             candidate.seen = Some((version, clock, stored.clone()));
-                            candidate.acts_until = begun + timing.deadline.as_secs();
-                            candidate.transitions = stored.lease_transitions;
+                            // A renewal that is answered when the term has run out renews nothing.
+                            let renewal = candidate.transitions == stored.lease_transitions;
+                            if clock < candidate.acts_until || !renewal {
+                                candidate.acts_until = begun + timing.deadline.as_secs();
+                                candidate.transitions = stored.lease_transitions;
+                            }
                         }
                     }
                     Step::Release(i) => {
@@ -240,7 +267,10 @@ mod tests {
                 for candidate in acting {
                     let holder = terms.entry(candidate.transitions).or_insert_with(|| candidate.id.clone());
                     prop_assert_eq!(&*holder, &candidate.id, "one term, two holders");
+                    prop_assert!(!over.contains(&candidate.transitions), "a term goes on that was over");
                 }
+                let ended = candidates.iter().filter(|c| clock >= c.acts_until && c.transitions.is_some());
+                over.extend(ended.map(|candidate| candidate.transitions));
             }
         }
     }

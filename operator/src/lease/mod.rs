@@ -138,7 +138,7 @@ impl Keeper {
 
     /// One look or renewal; the other holder, if there is one.
     async fn turn(&mut self) -> Result<Option<String>, LeaseError> {
-        let leads = self.terms.borrow().is_some();
+        let leads = self.terms.borrow().as_ref().is_some_and(Term::is_current);
         // A holder knows the version it wrote last; only after a conflict or an unknown answer does it look again.
         if !leads || self.seen.is_none() {
             self.look().await?;
@@ -151,6 +151,7 @@ impl Keeper {
         match evaluate(
             &spec,
             &self.identity,
+            leads,
             Timestamp::now(),
             observed.since.elapsed(),
             &self.timing,
@@ -239,6 +240,12 @@ impl Keeper {
             Some(current) if current.epoch() == term.epoch() && current.is_current() => {
                 current.prolong(ends);
                 false
+            }
+            // It ran out before the answer came. The next turn takes the lease anew, with another number.
+            Some(current_term) if current_term.epoch() == term.epoch() => {
+                current_term.end();
+                *current = None;
+                true
             }
             _ => {
                 tracing::info!(epoch = term.epoch(), identity = self.identity, "this operator leads");

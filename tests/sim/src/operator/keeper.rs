@@ -71,13 +71,14 @@ impl Operator {
             unchanged *= 4;
             timing.duration = Duration::from_secs(5);
         }
-        match evaluate(&lease.spec, &self.identity, now, unchanged, &timing) {
+        let leads = self.term.as_ref().is_some_and(|term| ctx.now() < term.ends);
+        match evaluate(&lease.spec, &self.identity, leads, now, unchanged, &timing) {
             Verdict::HeldBy(_) => {
                 self.end_term(ctx, "another operator holds the lease");
                 self.keeper_sleeps(ctx);
             }
             Verdict::Write(mut spec) => {
-                let renewal = lease.spec.holder_identity == spec.holder_identity;
+                let renewal = lease.spec.lease_transitions == spec.lease_transitions;
                 if ctx.is(Mutant::EpochNotRaised) && !renewal {
                     spec.lease_transitions = lease.spec.lease_transitions;
                 }
@@ -157,6 +158,7 @@ impl Operator {
         let epoch = lease.epoch();
         match &mut self.term {
             Some(term) if term.epoch == epoch && ctx.clock.now < term.ends => term.ends = ends,
+            Some(term) if term.epoch == epoch => self.end_term(ctx, "the renewal came too late"),
             _ => {
                 let identity = self.id;
                 ctx.say(|| format!("operator {identity} leads under {epoch}"));

@@ -407,7 +407,7 @@ impl Facts {
         let mut spec = first(&holder, now(), &timing);
         spec.lease_transitions = Some(i32::from(lease.transitions));
         let span = if unchanged { timing.duration } else { Duration::ZERO };
-        match evaluate(&spec, &name(by), now(), span, &timing) {
+        match evaluate(&spec, &name(by), false, now(), span, &timing) {
             Verdict::HeldBy(_) => None,
             Verdict::Write(spec) => Some(Lease {
                 holder: Some(by),
