@@ -31,9 +31,10 @@ pub fn choose(course: &Course<'_>, cap: &mut Cap) -> Vec<Chosen> {
         return Vec::new();
     }
     let back = rollback::is_on(rollout);
-    let renewed = course.nodes.iter().filter_map(|(name, (_, node, standing))| {
+    let mut acting = Budget::acting(course, rollout, epoch);
+    let renewed = course.nodes.iter().filter_map(|(name, (wave, node, standing))| {
         let grant = renewed(course, rollout, name, node, standing, epoch)?;
-        Some(Chosen {
+        acting.take_again(*wave, node).then(|| Chosen {
             node: (*name).to_owned(),
             grant,
         })
@@ -78,7 +79,7 @@ fn module<'a>(course: &Course<'a>, node: &NodeView) -> Option<&'a ModuleView> {
 }
 
 /// A grant that came to no end under a former leader, given again by this one: no agent begins with a grant of a former
-/// epoch. The slot and the attempt stay the same.
+/// epoch. The slot and the attempt stay the same. Whether there is room for it is [`Budget::take_again`]'s to say.
 fn renewed(
     course: &Course<'_>,
     rollout: &RolloutView,
@@ -189,6 +190,53 @@ impl<'a> Budget<'a> {
         budget
     }
 
+    /// What agents may act on, or have acted on: slots of a former leadership are left out until they are given again.
+    fn acting(course: &Course<'a>, rollout: &RolloutView, epoch: &str) -> Self {
+        let mut budget = Self::new(course);
+        budget.running.clear();
+        budget.former.clear();
+        budget.trying.clear();
+        for (name, (wave, node, standing)) in &course.nodes {
+            let is_current = || set_grant(node, &course.set.uid).is_some_and(|grant| grant.epoch == epoch);
+            match standing {
+                Standing::InFlight if renewed(course, rollout, name, node, standing, epoch).is_some() => {}
+                Standing::InFlight => {
+                    *budget.running.entry(*wave).or_default() += 1;
+                    budget.trying.insert(kernel_build(node));
+                }
+                Standing::Failed { .. } if cannot_begin(course, node) => {}
+                _ if holds_former_grant(course.set, node) && is_current() => {
+                    *budget.former.entry(*wave).or_default() += 1;
+                }
+                _ => {}
+            }
+        }
+        budget
+    }
+
+    /// Takes a slot for a grant that is given again, if agents may act on one more.
+    ///
+    /// There can be more than the budget: a node that was lost gave its slot away and came back with its grant.
+    fn take_again(&mut self, wave: usize, node: &'a NodeView) -> bool {
+        let build = kernel_build(node);
+        let canary_allows = self.back || self.proven.contains(build) || !self.trying.contains(build);
+        let of = |slots: &BTreeMap<usize, usize>| slots.get(&wave).copied().unwrap_or(0);
+        let in_wave = of(&self.running) + of(&self.former);
+        let free = canary_allows && self.held() < self.limit && in_wave < self.wave_limit(wave);
+        if free {
+            self.trying.insert(build);
+            *self.running.entry(wave).or_default() += 1;
+        }
+        free
+    }
+
+    /// How many slots a wave may have.
+    fn wave_limit(&self, wave: usize) -> usize {
+        let waves = &self.set.spec.rollout.waves;
+        let limit = waves.get(wave).and_then(|wave| wave.max_concurrent.as_ref());
+        limit.map_or(usize::MAX, |limit| limit.of(self.selected))
+    }
+
     /// All slots that are held.
     fn held(&self) -> usize {
         self.running.values().chain(self.former.values()).sum()
@@ -201,9 +249,7 @@ impl<'a> Budget<'a> {
         if wave > self.open_through || !canary_allows {
             return false;
         }
-        let waves = &self.set.spec.rollout.waves;
-        let wave_limit = waves.get(wave).and_then(|wave| wave.max_concurrent.as_ref());
-        let wave_limit = wave_limit.map_or(usize::MAX, |limit| limit.of(self.selected));
+        let wave_limit = self.wave_limit(wave);
         let of = |slots: &BTreeMap<usize, usize>| slots.get(&wave).copied().unwrap_or(0);
         let running: usize = self.running.values().sum();
         let free = if holds_former_grant(self.set, node) {

@@ -302,3 +302,50 @@ fn a_freeze_stops_every_grant_and_holds_what_was_not_begun() {
     assert!(hold(&world, &first).is_empty());
     assert_eq!(world.ready_reason("fix"), "Complete");
 }
+
+/// Three nodes of which the first has settled; the others hold a grant of the first leader and are slow.
+fn two_in_flight() -> (World, Vec<String>) {
+    let mut world = edge(&["a", "b", "c"]);
+    let strategy = "{minReadySeconds: 0, maxConcurrent: 2}";
+    world.add_set(
+        "fix",
+        &spec("OffBand", "{matchLabels: {workload: edge}}", strategy),
+        &[("6.1", "m")],
+    );
+    world.steps(4);
+    let first = world.granted("fix").pop_first().unwrap();
+    for name in ["a", "b", "c"] {
+        if name != first {
+            world.answers.insert(name.into(), Answer::Loads(100));
+        }
+    }
+    world.steps(4);
+    let slow: Vec<String> = open_grants(&world).into_iter().collect();
+    assert_eq!(slow.len(), 2, "granted one after the other, and slow");
+    world.snapshot.leave = Leave::Granted {
+        epoch: "lease/2".into(),
+    };
+    (world, slow)
+}
+
+fn epoch(world: &World, node: &str) -> String {
+    let object = world.snapshot.nodes[node].object.as_ref().unwrap();
+    object.spec.livepatches[0].epoch.clone()
+}
+
+fn given_again(world: &World, nodes: &[String]) -> usize {
+    nodes.iter().filter(|node| epoch(world, node) == "lease/2").count()
+}
+
+#[test]
+fn more_grants_than_the_budget_are_given_again_one_after_the_other() {
+    let (mut world, slow) = two_in_flight();
+    world.set("fix").spec.rollout.max_concurrent = livepatch_crds::concurrency::IntOrPercent::Int(1);
+    world.steps(3);
+    assert_eq!(given_again(&world, &slow), 1);
+    for name in &slow {
+        world.answers.insert(name.clone(), Answer::Loads(1));
+    }
+    world.steps(20);
+    assert_eq!(world.ready_reason("fix"), "Complete");
+}
