@@ -5,9 +5,10 @@ use crate::watch::seen::{RolloutContent, Seen, SetContent};
 use crate::watch::world::Kind;
 use jiff::Timestamp;
 use livepatch_crds::bounded::{MAX_ENTRY_MESSAGE, bounded};
+use livepatch_crds::node::Grant;
 use livepatch_planner::fleet::snapshot::{BundleView, Leave, NodeObject, NodeView, RolloutView, SetView, Snapshot};
 use livepatch_planner::fleet::{Observations, rollback};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the operator knows, from one look to the next.
 #[derive(Debug, Default)]
@@ -16,6 +17,50 @@ pub struct View {
     observations: Observations,
     versions: Versions,
     unreadable: BTreeMap<(Kind, String), String>,
+    inherited: Inherited,
+}
+
+/// Grants of former leaderships that were there when the present one began: agents may have begun with those. Others were
+/// on their way, and are late.
+#[derive(Debug, Default)]
+struct Inherited {
+    epoch: String,
+    grants: BTreeSet<(String, GrantId)>,
+}
+
+/// What tells a grant from every other of its node: the set's UID, the epoch, the rollout, its start and the attempt.
+type GrantId = (String, String, String, i64, i32);
+
+fn id(grant: &Grant) -> GrantId {
+    let (set, epoch, rollout) = (grant.set.uid.clone(), grant.epoch.clone(), grant.rollout.clone());
+    (set, epoch, rollout, grant.start, grant.attempt)
+}
+
+impl Inherited {
+    /// Everything that is there at the beginning of a term.
+    fn of(epoch: &str, nodes: &BTreeMap<String, NodeView>) -> Self {
+        let grants = nodes.values().flat_map(|node| {
+            let of_former = grants(node).filter(|grant| grant.epoch != epoch);
+            of_former.map(|grant| (node.uid.clone(), id(grant)))
+        });
+        Self {
+            epoch: epoch.to_owned(),
+            grants: grants.collect(),
+        }
+    }
+
+    /// The sets whose grants on a node came later.
+    fn late(&self, node: &NodeView) -> BTreeSet<String> {
+        let late = |grant: &&Grant| {
+            let of_former = !self.epoch.is_empty() && grant.epoch != self.epoch;
+            of_former && !self.grants.contains(&(node.uid.clone(), id(grant)))
+        };
+        grants(node).filter(late).map(|grant| grant.set.uid.clone()).collect()
+    }
+}
+
+fn grants(node: &NodeView) -> impl Iterator<Item = &Grant> {
+    node.object.iter().flat_map(|object| &object.spec.livepatches)
 }
 
 /// The objects on which a decision rests: the precondition of what is written to them.
@@ -83,11 +128,17 @@ impl View {
                 self.snapshot.sets.push(view);
             }
         }
+        let changed: Vec<String> = nodes.iter().map(|look| look.name.clone()).collect();
         for node in nodes {
             self.take_in_node(node);
         }
         self.observations
             .observe(&mut self.snapshot.nodes, &self.snapshot.sets, now);
+        for name in changed {
+            if let Some(node) = self.snapshot.nodes.get_mut(&name) {
+                node.late = self.inherited.late(node);
+            }
+        }
         self.give_leave(leave);
     }
 
@@ -103,6 +154,19 @@ impl View {
             },
             (leave, _) => leave,
         };
+        self.inherit();
+    }
+
+    /// When a term begins, everything that is there is inherited.
+    fn inherit(&mut self) {
+        if let Leave::Granted { epoch } = &self.snapshot.leave
+            && *epoch != self.inherited.epoch
+        {
+            self.inherited = Inherited::of(epoch, &self.snapshot.nodes);
+            for node in self.snapshot.nodes.values_mut() {
+                node.late.clear();
+            }
+        }
     }
 
     /// What the planner may know.
@@ -175,6 +239,7 @@ impl View {
             boot_id: content.boot_id.clone(),
             ready: content.ready,
             object,
+            late: BTreeSet::new(),
             effective_since: BTreeMap::new(),
         };
         self.snapshot.nodes.insert(name, view);
@@ -290,6 +355,39 @@ mod tests {
         take(&mut view, look("a", Some(node(true)), None));
         take(&mut view, look("a", Some(node(false)), None));
         assert!(view.snapshot().nodes.is_empty());
+    }
+
+    #[test]
+    fn a_grant_of_a_former_leader_is_late_if_it_was_not_there_when_the_term_began() {
+        let granted = |epoch: &str, attempt: i32| {
+            let grant = serde_json::json!({
+                "set": {"name": "fix", "uid": "set"}, "rollout": "fix-1", "wave": "rest", "epoch": epoch, "attempt": attempt,
+                "state": "Loaded", "type": "OffBand", "bootID": "boot", "kernelTaints": "", "transitionTimeoutSeconds": 30,
+                "module": {"name": "m", "repository": "r", "digest": "d", "sha256": "s", "buildID": "b", "kernelBuildID": "k"},
+            });
+            let mut object = object();
+            object.spec.livepatches.push(serde_json::from_value(grant).unwrap());
+            Some(Ok(object))
+        };
+        let mut view = View::default();
+        let is_late = |view: &View, name: &str| view.snapshot().nodes[name].late.contains("set");
+        take(&mut view, look("a", Some(node(true)), granted("lease/0", 1)));
+        assert!(!is_late(&view, "a"), "it was there, and its agent may have begun");
+        take(&mut view, look("b", Some(node(true)), granted("lease/0", 1)));
+        assert!(is_late(&view, "b"), "its agent cannot have begun");
+        take(&mut view, look("b", Some(node(true)), granted("lease/1", 1)));
+        assert!(!is_late(&view, "b"), "it was given again");
+        take(&mut view, look("a", Some(node(true)), granted("lease/0", 2)));
+        assert!(is_late(&view, "a"), "it is another one");
+
+        let mut next = look("c", Some(node(true)), None);
+        next.leave = Leave::Granted {
+            epoch: "lease/2".to_owned(),
+        };
+        take(&mut view, next);
+        assert!(!is_late(&view, "a"), "another term inherits what is there");
+        take(&mut view, look("c", Some(node(true)), granted("lease/2", 1)));
+        assert!(!is_late(&view, "c"), "it is this leader's own");
     }
 
     #[test]

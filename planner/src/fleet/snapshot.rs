@@ -7,7 +7,7 @@ use livepatch_crds::node::{NodeLivepatchSpec, NodeLivepatchStatus};
 use livepatch_crds::rollout::{Control, LivepatchRolloutStatus, WaveState};
 use livepatch_crds::set::{LivepatchSetSpec, LivepatchSetStatus, Template};
 use livepatch_module::Inspection;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -221,6 +221,9 @@ pub struct NodeView {
     pub ready: bool,
     /// Its NodeLivepatch, if there.
     pub object: Option<NodeObject>,
+    /// UIDs of the sets whose grants here were sent under a former leadership and arrived after this one had begun. No
+    /// agent begins with such a grant, and nobody has counted it.
+    pub late: BTreeSet<String>,
     /// Since when each grant has been effective on a healthy node without a break, as far as this operator has watched it.
     pub effective_since: BTreeMap<GrantKey, Timestamp>,
 }

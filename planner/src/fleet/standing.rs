@@ -203,9 +203,10 @@ pub fn coverage<'a>(bundle: &'a BundleView, kernel: &KernelIdentity) -> Coverage
         .map_or(Coverage::NotCovered, Coverage::Covered)
 }
 
-/// The grant of this rollout, in this start of it, on a node, if there.
+/// The grant of this rollout, in this start of it, on a node, if there. One that arrived late is none: its slot may have
+/// been given to another node meanwhile.
 pub fn current_grant<'a>(node: &'a NodeView, by: &Yardstick<'_>) -> Option<&'a Grant> {
-    let grant = set_grant(node, by.set_uid)?;
+    let grant = set_grant(node, by.set_uid).filter(|_| !node.late.contains(by.set_uid))?;
     by.rollout
         .is_some_and(|rollout| rollout.name == grant.rollout && by.start == grant.start)
         .then_some(grant)

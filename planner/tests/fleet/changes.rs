@@ -349,3 +349,16 @@ fn more_grants_than_the_budget_are_given_again_one_after_the_other() {
     world.steps(20);
     assert_eq!(world.ready_reason("fix"), "Complete");
 }
+
+#[test]
+fn a_grant_that_arrived_late_gets_a_slot_like_any_other_node() {
+    let (mut world, slow) = two_in_flight();
+    let uid = world.set("fix").uid.clone();
+    world.set("fix").spec.rollout.max_concurrent = livepatch_crds::concurrency::IntOrPercent::Int(1);
+    let late = &slow[0];
+    world.snapshot.nodes.get_mut(late).unwrap().late.insert(uid);
+    world.steps(3);
+    assert_ne!(epoch(&world, late), "lease/2", "the other one holds the slot");
+    assert_eq!(epoch(&world, &slow[1]), "lease/2");
+    assert_eq!(world.set("fix").status.counts.pending, 1);
+}

@@ -28,9 +28,9 @@ struct Options {
     /// With this planted bug; `list` lists them.
     #[arg(long)]
     mutant: Option<String>,
-    /// Explores the grant protocol to its end instead, with at most so many ends of terms, lost answers, refused loads and
-    /// aborts.
-    #[arg(long, num_args = 4, value_names = ["TERMS", "UNHEARD", "REFUSALS", "ABORTS"])]
+    /// Explores the grant protocol to its end instead, with at most so many ends of terms, lost answers, refused loads, aborts
+    /// and nodes that are cut off for a while.
+    #[arg(long, num_args = 5, value_names = ["TERMS", "UNHEARD", "REFUSALS", "ABORTS", "AWAY"])]
     protocol: Option<Vec<u8>>,
     /// Stops when so many seeds have failed.
     #[arg(long, default_value_t = 10)]
@@ -56,12 +56,13 @@ fn main() -> ExitCode {
         eprintln!("no planted bug is named {name}; --mutant list lists them");
         return ExitCode::FAILURE;
     }
-    if let Some([terms, unheard, refusals, aborts]) = options.protocol.as_deref() {
+    if let Some([terms, unheard, refusals, aborts, away]) = options.protocol.as_deref() {
         let faults = Faults {
             terms: *terms,
             unheard: *unheard,
             refusals: *refusals,
             aborts: *aborts,
+            away: *away,
         };
         return explored(&explore(faults));
     }

@@ -1,5 +1,5 @@
 //! The grant protocol, explored to its end within bounds that two processors reach in a minute or two. What it prints is
-//! part of the result: `cargo xtask simulate --protocol TERMS UNHEARD REFUSALS ABORTS` explores others.
+//! part of the result: `cargo xtask simulate --protocol TERMS UNHEARD REFUSALS ABORTS AWAY` explores others.
 
 use livepatch_tests_sim::protocol::{Faults, explore};
 
@@ -10,6 +10,7 @@ fn it_holds_when_a_leader_is_lost_and_an_answer() {
         unheard: 1,
         refusals: 0,
         aborts: 0,
+        away: 0,
     });
 }
 
@@ -20,6 +21,7 @@ fn it_holds_when_a_leader_is_lost_and_the_rollout_is_stopped() {
         unheard: 0,
         refusals: 1,
         aborts: 1,
+        away: 0,
     });
 }
 
@@ -30,6 +32,7 @@ fn it_holds_when_an_answer_is_lost_and_the_rollout_is_stopped() {
         unheard: 1,
         refusals: 1,
         aborts: 1,
+        away: 0,
     });
 }
 

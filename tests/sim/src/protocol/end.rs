@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::PoisonError;
 
 use super::model::{Action, Protocol};
-use super::state::{Kernel, NODES, OBJECTS, OPERATORS, ROLLOUT, State, Turn};
+use super::state::{Kernel, NODES, OBJECTS, OPERATORS, ROLLOUT, State, Stored, Turn};
 use super::step::taken;
 
 /// More steps than any state needs.
@@ -48,11 +48,15 @@ impl Protocol {
     fn has_stopped(&self, state: &State) -> bool {
         let facts = self.facts();
         let refused = |node| facts.told(state.now(node).status) == Kernel::Refused;
-        facts.is_aborted(state.now(ROLLOUT).spec) || (0..NODES).any(refused)
+        let Stored { spec, status, .. } = state.now(ROLLOUT);
+        facts.is_aborted(spec) || facts.has_failed(status) || (0..NODES).any(refused)
     }
 
     /// What happens next if nothing goes wrong.
     fn helpful(&self, state: &State) -> Option<Action> {
+        if let Some(node) = (0..NODES).find(|node| state.is_away(*node)) {
+            return Some(Action::Return(node));
+        }
         if let Some(write) = state.flying.first() {
             return Some(Action::Arrive {
                 write: *write,

@@ -51,6 +51,10 @@ pub(super) struct Facts {
 pub(super) struct Basis {
     /// Spec and status of each object.
     pub objects: [(Id, Id); OBJECTS],
+    /// Nodes whose grants of a former leadership were there when the present one began.
+    pub inherited: [bool; NODES],
+    /// Nodes that are not ready.
+    pub away: [bool; NODES],
     /// Under which number of the lease grants may be given.
     pub leave: Option<u8>,
 }
@@ -173,6 +177,8 @@ impl Facts {
         for _ in 0..8 {
             let basis = Basis {
                 objects: objects.map(|object| (object.spec, object.status)),
+                inherited: [false; NODES],
+                away: [false; NODES],
                 leave: None,
             };
             let decision = self.plan(&basis);
@@ -193,20 +199,33 @@ impl Facts {
 
     /// What the operator's view and the planner make of what is known.
     fn plan(&self, basis: &Basis) -> Decision {
+        let mut view = View::default();
+        // The view finds out by itself which grants it inherits: those that it sees at first.
+        view.take_in(self.look(basis, true), now());
+        view.take_in(self.look(basis, false), now());
+        fleet::decide(view.snapshot(), now())
+    }
+
+    /// A look at everything; the first one of a term is without the grants that came later.
+    fn look(&self, basis: &Basis, first: bool) -> Look {
         let mut nodes = Vec::new();
         for (node, (spec, status)) in basis.objects.iter().enumerate().take(NODES) {
             let name = node_name(node);
+            let is = |nodes: &[bool; NODES]| nodes.get(node).copied().unwrap_or_default();
             let pool = if node == 0 { "canary" } else { "rest" };
             let content = NodeContent {
                 labels: BTreeMap::from([("pool".to_owned(), pool.to_owned())]),
                 boot_id: BOOT.to_owned(),
-                ready: true,
+                ready: !is(&basis.away),
                 linux: true,
             };
-            let object = NodeObjectContent {
+            let mut object = NodeObjectContent {
                 spec: at(&self.node_specs, *spec),
                 status: at(&self.node_statuses, *status),
             };
+            if first && !is(&basis.inherited) {
+                object.spec.livepatches.clear();
+            }
             nodes.push(NodeLook {
                 node: Some(Arc::new(seen(&name, 1, content))),
                 object: Some(Arc::new(seen(&name, 1, object))),
@@ -229,20 +248,15 @@ impl Facts {
                 message: "writes are being settled".to_owned(),
             },
         };
-        let mut view = View::default();
-        view.take_in(
-            Look {
-                sets: vec![Arc::new(self.set.clone())],
-                rollouts: rollouts.into_iter().collect(),
-                nodes,
-                bundles: self.bundles.clone(),
-                leave,
-                limits: Limits::default(),
-                decide: true,
-            },
-            now(),
-        );
-        fleet::decide(view.snapshot(), now())
+        Look {
+            sets: vec![Arc::new(self.set.clone())],
+            rollouts: rollouts.into_iter().collect(),
+            nodes,
+            bundles: self.bundles.clone(),
+            leave,
+            limits: Limits::default(),
+            decide: true,
+        }
     }
 
     /// What is to be written, by what is known.
@@ -289,6 +303,12 @@ impl Facts {
     pub fn is_aborted(&self, spec: Id) -> bool {
         let spec = self.rollout_specs.get(usize::from(spec));
         spec.is_some_and(|spec| spec.control.state == ControlState::Aborted)
+    }
+
+    /// Whether this status of the rollout says that it has stopped for a failure.
+    pub fn has_failed(&self, status: Id) -> bool {
+        let status = self.rollout_statuses.get(usize::from(status));
+        status.is_some_and(|status| !status.failures.is_empty())
     }
 
     /// What an agent says of a kernel, with the grant that is in the spec.

@@ -57,6 +57,10 @@ pub(super) enum Action {
     Report(usize),
     /// A person aborts the rollout.
     Abort,
+    /// A node is cut off.
+    Leave(usize),
+    /// It is there again.
+    Return(usize),
 }
 
 impl Protocol {
@@ -156,13 +160,15 @@ impl Protocol {
         let facts = self.facts();
         let granted = facts.grant(stored.spec).is_some();
         match agent.reading {
-            None if agent.kernel == Kernel::Nothing && granted => actions.push(Action::Begin(node)),
+            None if agent.kernel == Kernel::Nothing && granted && !state.is_away(node) => {
+                actions.push(Action::Begin(node));
+            }
             None => {}
             Some(reading) => {
-                if !reading.object {
+                if !reading.object && !state.is_away(node) {
                     actions.push(Action::ReadObject(node));
                 }
-                if !reading.lease {
+                if !reading.lease && !state.is_away(node) {
                     actions.push(Action::ReadLease(node));
                 }
                 if reading.is_allowed() {
@@ -174,7 +180,7 @@ impl Protocol {
                 actions.push(Action::Drop(node));
             }
         }
-        if granted && facts.told(stored.status) != agent.kernel {
+        if granted && !state.is_away(node) && facts.told(stored.status) != agent.kernel {
             actions.push(Action::Report(node));
         }
     }
@@ -190,6 +196,7 @@ impl Model for Protocol {
             term: None,
             objects: None,
             rollout: None,
+            inherited: None,
             turn: Turn::Idle,
             unsettled: BTreeSet::new(),
         };
@@ -209,6 +216,7 @@ impl Model for Protocol {
             },
             operators,
             agents: std::array::from_fn(|_| agent()),
+            away: [false; NODES],
             flying: BTreeSet::new(),
             left: self.faults,
             stop_known: false,
@@ -237,6 +245,11 @@ impl Model for Protocol {
         }
         for node in 0..NODES {
             self.agent_actions(state, node, actions);
+            if state.is_away(node) {
+                actions.push(Action::Return(node));
+            } else if state.left.away > 0 {
+                actions.push(Action::Leave(node));
+            }
         }
         let rollout = state.now(ROLLOUT).spec;
         if state.left.aborts > 0 && !self.facts().is_aborted(rollout) {

@@ -30,6 +30,8 @@ pub(super) struct State {
     pub lease: Lease,
     pub operators: [Operator; OPERATORS],
     pub agents: [Agent; NODES],
+    /// Nodes that nobody can reach, and that reach nobody.
+    pub away: [bool; NODES],
     /// Requests that were sent and have not arrived.
     pub flying: BTreeSet<Write>,
     /// What may still go wrong.
@@ -62,6 +64,8 @@ pub(super) struct Operator {
     /// What it knows of the nodes' objects, and of the rollout, since it began to lead; nothing before the lists are there.
     pub objects: Option<[Known; NODES]>,
     pub rollout: Option<Known>,
+    /// Nodes that held a grant of a former leadership when it first decided in this term.
+    pub inherited: Option<[bool; NODES]>,
     pub turn: Turn,
     /// Writes of which it does not know whether they happened.
     pub unsettled: BTreeSet<Write>,
@@ -146,9 +150,15 @@ pub struct Faults {
     pub refusals: u8,
     /// A person aborts the rollout.
     pub aborts: u8,
+    /// A node is cut off for a while.
+    pub away: u8,
 }
 
 impl State {
+    pub fn is_away(&self, node: usize) -> bool {
+        self.away.get(node).copied().unwrap_or_default()
+    }
+
     /// The present version of an object.
     pub fn now(&self, object: usize) -> Stored {
         let log = self.objects.get(object).map_or(&[][..], Vec::as_slice);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::facts::{Basis, Facts, News};
 use super::model::{Action, Protocol};
-use super::state::{Kernel, Known, Lease, NODES, OBJECTS, Process, ROLLOUT, Reading, State, Stored, Turn, Write};
+use super::state::{Id, Kernel, Known, Lease, NODES, OBJECTS, Process, ROLLOUT, Reading, State, Stored, Turn, Write};
 
 /// What an operator hears of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,7 @@ impl Protocol {
                 operator.term = None;
                 operator.objects = None;
                 operator.rollout = None;
+                operator.inherited = None;
                 operator.unsettled.clear();
                 next.forget();
             }
@@ -75,6 +76,11 @@ impl Protocol {
                 let spec = self.facts().aborted(stored.spec)?;
                 next.store(ROLLOUT, spec, stored.status);
             }
+            Action::Leave(node) => {
+                next.left.away = next.left.away.checked_sub(1)?;
+                *next.away.get_mut(node)? = true;
+            }
+            Action::Return(node) => *next.away.get_mut(node)? = false,
             Action::Begin(_)
             | Action::ReadObject(_)
             | Action::ReadLease(_)
@@ -198,15 +204,27 @@ impl Protocol {
     }
 
     /// What a decision of an operator rests on, if it may decide.
-    fn basis(state: &State, operator: usize, term: u8) -> Option<Basis> {
+    fn basis(facts: &Facts, state: &State, operator: usize, term: u8) -> Option<Basis> {
         let operator = state.operators.get(operator)?;
         let mut objects = [(0, 0); OBJECTS];
         for (object, seen) in objects.iter_mut().enumerate() {
             let stored = operator.sees(object)?;
             *seen = (stored.spec, stored.status);
         }
+        let stale = |node: usize| {
+            let spec = objects.get(node).map_or(0, |(spec, _): &(Id, Id)| *spec);
+            facts.grant(spec).is_some() && !facts.is_valid(spec, term)
+        };
+        let stale = std::array::from_fn(stale);
+        let inherited = operator.inherited.unwrap_or(stale);
         Some(Basis {
             objects,
+            // Those that are given again, or never were of a former leadership, make no difference.
+            inherited: std::array::from_fn(|node| {
+                let is = |nodes: &[bool; NODES]| nodes.get(node).copied().unwrap_or_default();
+                is(&inherited) && is(&stale)
+            }),
+            away: state.away,
             leave: operator.unsettled.is_empty().then_some(term),
         })
     }
@@ -221,10 +239,10 @@ impl Protocol {
 
     /// Whether a decision of an operator would make a difference.
     pub(super) fn has_to_decide(&self, state: &State, operator: usize, term: u8) -> bool {
-        let Some(basis) = Self::basis(state, operator, term) else {
+        let mut facts = self.facts();
+        let Some(basis) = Self::basis(&facts, state, operator, term) else {
             return false;
         };
-        let mut facts = self.facts();
         let decided = facts.decide(&basis);
         let news = Self::knows_stop(&facts, &basis) && !state.stop_known;
         news || !decided.specs.is_empty() || decided.status.is_some()
@@ -233,8 +251,8 @@ impl Protocol {
     fn decide(&self, next: &mut State, index: usize) -> Option<()> {
         let operator = next.operators.get(index)?;
         let epoch = operator.term?;
-        let basis = Self::basis(next, index, epoch)?;
         let mut facts = self.facts();
+        let basis = Self::basis(&facts, next, index, epoch)?;
         let decided = facts.decide(&basis);
         let by = Process {
             operator: index,
@@ -269,7 +287,9 @@ impl Protocol {
                 status,
             }
         };
-        next.operators.get_mut(index)?.turn = turn;
+        let operator = next.operators.get_mut(index)?;
+        operator.turn = turn;
+        operator.inherited.get_or_insert(basis.inherited);
         Some(())
     }
 
@@ -307,6 +327,7 @@ fn crash(next: &mut State, index: usize) -> Option<()> {
     operator.term = None;
     operator.objects = None;
     operator.rollout = None;
+    operator.inherited = None;
     operator.turn = Turn::Idle;
     operator.unsettled.clear();
     next.flying = next
