@@ -31,4 +31,4 @@ mod world;
 pub use checks::Violation;
 pub use coverage::Coverage;
 pub use mutant::Mutant;
-pub use run::{Outcome, Summary, run, run_many, shrink};
+pub use run::{Outcome, Summary, run, run_many, shrink, visit_the_rest};

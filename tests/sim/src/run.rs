@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::checks::Violation;
-use crate::coverage::Coverage;
+use crate::coverage::{Coverage, Place};
 use crate::mutant::Mutant;
 use crate::scenario::{Happening, Scenario};
 use crate::world::World;
@@ -87,6 +87,34 @@ pub fn run_many(seeds: std::ops::Range<u64>, mutant: Option<Mutant>, enough: usi
     summary.failed.sort_by_key(|(seed, _)| *seed);
     summary.took = began.elapsed();
     summary
+}
+
+/// Lets something die at every place at which nothing has: seeds are tried until one passes there. What did not hold, and
+/// how many seeds it took.
+pub fn visit_the_rest(coverage: &mut Coverage, seeds: std::ops::Range<u64>) -> Summary {
+    let began = Instant::now();
+    let mut summary = Summary::default();
+    for place in coverage.missing() {
+        let is_missing = |coverage: &Coverage| coverage.missing().iter().any(|other| is_same(place, *other));
+        for seed in seeds.clone() {
+            if !is_missing(coverage) {
+                break;
+            }
+            let outcome = run_scenario(Scenario::dying_at(seed, place), seed, false, None);
+            coverage.add(&outcome.coverage);
+            summary.seeds += 1;
+            summary.events += outcome.events;
+            summary
+                .failed
+                .extend(outcome.violation.map(|violation| (seed, violation)));
+        }
+    }
+    summary.took = began.elapsed();
+    summary
+}
+
+fn is_same(one: Place, other: Place) -> bool {
+    (one.point, one.moment, one.death) == (other.point, other.moment, other.death)
 }
 
 /// The same violation with as few things going wrong as that takes: what then still happens, and the trace.

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use serde_json::{Value, json};
 
 use super::{Happening, MachinePlan, Scenario, SetPlan};
-use crate::coverage::{Arm, Death, Moment, Point};
+use crate::coverage::{Arm, Death, Moment, Place, Point};
 use crate::modules::Conduct;
 use crate::net::{Trouble, TroubleKind, Who};
 
@@ -47,6 +47,34 @@ pub(super) fn scenario(seed: u64) -> Scenario {
     happenings.sort_by_key(|(at, _)| *at);
     scenario.happenings = happenings;
     scenario
+}
+
+impl Scenario {
+    /// The scenario of a seed in which something dies whenever it first comes to a place.
+    pub fn dying_at(seed: u64, place: Place) -> Self {
+        let Place { point, moment, death } = place;
+        let mut scenario = Self::of(seed);
+        let arm = Arm {
+            point,
+            moment,
+            who: None,
+            death,
+        };
+        scenario.happenings.insert(0, (Duration::ZERO, Happening::Arm(arm)));
+        if point == Point::DeleteRollout {
+            // Revisions that follow each other, and little history.
+            for set in &mut scenario.sets {
+                set.spec["revisionHistoryLimit"] = json!(1);
+            }
+            for number in [1, 2] {
+                let at = Duration::from_secs(20 * number);
+                scenario
+                    .happenings
+                    .push((at, Happening::Revise(0, usize::try_from(number).unwrap_or(0))));
+            }
+        }
+        scenario
+    }
 }
 
 fn pick<'a, T>(draw: &mut Rng, among: &'a [T]) -> &'a T {
