@@ -139,6 +139,7 @@ impl Mutant {
             Self::TermIgnored => "agents do not act on what is written under a leadership that has ended",
             Self::UnreadableIgnored => "no grant is given while anything cannot be read",
             Self::HoldIgnored => "an agent looks at the hold before it decides as well",
+            Self::WithdrawalIgnored => "a grant is seldom taken back between an agent's look and its load",
             Self::SamePairGranted => "few nodes run a livepatch that was not granted to them",
             _ => return None,
         })
