@@ -4,23 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use livepatch_crds::node::Grant;
-use livepatch_kernel::operation::{self, LoadRequest, Loaded, OnTimeout, Operation, Roster, Unload, UnloadOutcome};
-use livepatch_kernel::preflight::{KernelState, Weight, preflight};
-use livepatch_kernel::{BuildId, KernelError, RefusalReason};
+use livepatch_kernel::operation::{self, Loaded, OnTimeout, Operation, Roster, Unload, UnloadOutcome};
 use tokio::sync::watch;
 
 use crate::aftermath::{self, Aftermath};
 use crate::agent::Agent;
-use crate::conclude::chain;
+use crate::conclude::{chain, unreadable};
 use crate::decide::{Disable, JournalState, Key, Load, Step};
 use crate::fetch::Seen;
+use crate::foreseen;
 use crate::journal::{Entry, Failure, Journal};
-use crate::operate;
+use crate::operate::{self, request};
+use crate::references::DROPPED;
 use crate::retry::Subject;
-
-/// How long the references of a leftover module are waited for.
-const LEFTOVER: Duration = Duration::from_secs(15);
+use crate::tidy::Uses;
 
 impl Agent {
     pub(crate) async fn apply(&mut self, step: Step, seen: &Seen) {
@@ -246,34 +243,13 @@ impl Agent {
         damaged.is_empty()
     }
 
-    /// What is known to fail is not tried: `Ok` is such a failure, `Err` one to know. What the kernel says itself about a
-    /// missing function, with its error number and without harm, is left to the kernel to say.
+    /// What is known to fail is not tried: `Ok` is such a failure, `Err` one to know.
     async fn preflight(&self, entry: &Entry) -> Option<Result<Failure, Failure>> {
         let inspection = self.memory.prepared.get(&entry.pair.sha256)?.clone();
         let (kernel, module) = (Arc::clone(&self.kernel), entry.module.clone());
-        let look = move || {
-            // One that was just disabled or replaced is listed for a moment longer; the load waits for that.
-            let vanishing = kernel
-                .standing(&module)?
-                .is_some_and(|standing| !standing.enabled && !standing.transition);
-            let state = KernelState::read(kernel.as_ref(), &inspection)?;
-            Ok((preflight(&inspection, &state), vanishing))
-        };
-        let (findings, vanishing) = match self.blocking(look).await {
-            Ok(found) => found,
-            Err(error) => return Some(Err(unreadable(&error))),
-        };
-        let mut left_to_kernel = vec![RefusalReason::SymbolNotFound, RefusalReason::SymbolPositionNotFound];
-        left_to_kernel.extend(vanishing.then_some(RefusalReason::NameTaken));
-        findings
-            .iter()
-            .filter(|finding| finding.weight == Weight::Fails)
-            .find(|finding| {
-                !left_to_kernel
-                    .iter()
-                    .any(|reason| <&str>::from(reason) == finding.reason)
-            })
-            .map(|finding| Ok(Failure::new(finding.reason, &finding.message)))
+        let look = move || foreseen::failure(kernel.as_ref(), &module, &inspection);
+        let foreseen = self.blocking(look).await;
+        foreseen.map_err(|error| unreadable(&error)).transpose()
     }
 
     async fn follow(&mut self, key: &Key) {
@@ -321,7 +297,7 @@ impl Agent {
         let module = name.clone();
         let outcome = self
             .blocking(move || {
-                let mut unload = Unload::new(module, kernel.now() + LEFTOVER);
+                let mut unload = Unload::new(module, kernel.now() + DROPPED);
                 operation::run(&mut unload, kernel.as_ref(), |_| {})
             })
             .await;
@@ -357,39 +333,17 @@ impl Agent {
         let JournalState::Known(journal) = &self.memory.journal else {
             return;
         };
-        let grants = seen.object.as_ref().map_or(&[][..], |object| &object.spec.livepatches);
-        let named = |grant: &Grant, sha256: &str| {
-            grant.module.sha256 == sha256 || grant.previous.as_ref().is_some_and(|module| module.sha256 == sha256)
+        let uses = Uses {
+            journal,
+            grants: seen.object.as_ref().map_or(&[][..], |object| &object.spec.livepatches),
+            truth: &seen.truth,
         };
-        let wanted = |sha256: &str| journal.needs(sha256) || grants.iter().any(|grant| named(grant, sha256));
         let before = self.memory.prepared.len();
-        self.memory.prepared.retain(|sha256, _| wanted(sha256));
+        self.memory.prepared.retain(|sha256, _| uses.need(sha256));
         if self.memory.prepared.len() != before || (!self.memory.tidied && seen.object.is_some()) {
             self.memory.tidied = true;
-            self.store.retain(wanted);
+            self.store.retain(|sha256| uses.need(sha256));
         }
-        self.memory.retries.retain(|subject| match subject {
-            Subject::Grant { .. } => grants.iter().any(|grant| Subject::grant(grant) == *subject),
-            Subject::Restore(pair) | Subject::Retire(pair) | Subject::Follow(pair) => {
-                journal.entries.iter().any(|entry| entry.pair == *pair)
-            }
-            Subject::Leftover(name) => seen.truth.leftovers.iter().any(|module| module.name == *name),
-            Subject::Journal | Subject::Report => true,
-        });
-    }
-}
-
-fn unreadable(error: &KernelError) -> Failure {
-    Failure::new(error.reason(), &chain(error))
-}
-
-fn request(entry: &Entry, image: Arc<[u8]>) -> LoadRequest {
-    LoadRequest {
-        name: entry.module.clone(),
-        build_id: BuildId::try_from(entry.build_id.clone()).ok(),
-        image,
-        parameters: std::ffi::CString::default(),
-        deadline: entry.deadline,
-        on_timeout: entry.on_timeout(),
+        self.memory.retries.retain(|subject| uses.concern(subject));
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use livepatch_kernel::operation::{DisableOutcome, LoadOutcome, Loaded};
-use livepatch_kernel::{BootId, LoadRefusal, Retry, Seen, Stragglers};
+use livepatch_kernel::{BootId, KernelError, LoadRefusal, Retry, Seen, Stragglers};
 
 use crate::journal::{Entry, Failure, Phase};
 use crate::operate::blockers_of;
@@ -146,6 +146,11 @@ fn held_up(reason: &str, message: String, stragglers: Option<&Seen<Stragglers>>)
         blockers: blockers_of(stragglers),
         ..Failure::new(reason, &message)
     }
+}
+
+/// What could not be read of the kernel, as a failure.
+pub fn unreadable(error: &KernelError) -> Failure {
+    Failure::new(error.reason(), &chain(error))
 }
 
 /// An error with its sources, for messages.

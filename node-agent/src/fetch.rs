@@ -1,50 +1,18 @@
 //! What is known at the beginning of a step, and the two live reads before something new is begun. IO.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use livepatch_crds::NodeLivepatch;
 use livepatch_crds::node::Grant;
-use livepatch_kernel::{BootTime, KernelError};
+use livepatch_kernel::KernelError;
 
 use crate::agent::{Agent, Memory};
 use crate::conclude::chain;
 use crate::confirm;
-use crate::decide::{JournalState, Snapshot};
+use crate::decide::Snapshot;
 use crate::journal::Failure;
 use crate::truth::Truth;
-
-/// How long the kernel may take to drop its reference on a livepatch that is no longer in use. It does so from a
-/// workqueue, usually within milliseconds; kpatch waits as long.
-const DROPPED: Duration = Duration::from_secs(15);
-
-/// Since when modules that are no longer in use have been seen to be referenced.
-#[derive(Debug, Default)]
-pub(crate) struct References(BTreeMap<String, BootTime>);
-
-impl References {
-    /// Those that will not be dropped any more.
-    fn pinned(&mut self, truth: &Truth) -> BTreeSet<String> {
-        let held: BTreeSet<&str> = truth
-            .leftovers
-            .iter()
-            .filter(|module| module.refcount > 0)
-            .map(|module| module.name.as_str())
-            .collect();
-        self.0
-            .retain(|name, since| held.contains(name.as_str()) && *since <= truth.now);
-        for name in held {
-            self.0.entry(name.to_owned()).or_insert(truth.now);
-        }
-        let stays = |since: &BootTime| truth.now.since(*since) >= DROPPED;
-        self.0
-            .iter()
-            .filter(|(_, since)| stays(since))
-            .map(|(name, _)| name.clone())
-            .collect()
-    }
-}
 
 /// What is known at the beginning of a step.
 pub(crate) struct Seen {
@@ -73,15 +41,7 @@ impl Agent {
     pub(crate) async fn fetch(&mut self) -> Result<Seen, KernelError> {
         self.health.beat();
         let object = self.desired.borrow_and_update().object().cloned();
-        let names: BTreeSet<String> = match &self.memory.journal {
-            JournalState::Known(journal) => journal
-                .entries
-                .iter()
-                .filter(|entry| entry.is_under_way())
-                .map(|entry| entry.module.clone())
-                .collect(),
-            JournalState::Missing | JournalState::Unreadable(_) => BTreeSet::new(),
-        };
+        let names = self.memory.journal.modules_under_way();
         let (kernel, switches) = (Arc::clone(&self.kernel), self.settings.stop.clone());
         let read = move || (Truth::read(kernel.as_ref(), &names), switches.read());
         let (truth, stop) = self.blocking(read).await;

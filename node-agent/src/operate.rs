@@ -1,11 +1,16 @@
 //! Driving an operation of the kernel crate to its end. Writes to the kernel, through the seam.
 
+use std::ffi::CString;
+use std::sync::Arc;
+
 use livepatch_crds::bounded::bounded;
 use livepatch_crds::node::Blocker;
-use livepatch_kernel::operation::{Operation, Step};
-use livepatch_kernel::{Kernel, Seen, Stragglers};
+use livepatch_kernel::operation::{LoadRequest, Operation, Step};
+use livepatch_kernel::{BuildId, Kernel, Seen, Stragglers};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::journal::Entry;
 
 /// Most tasks told in a status.
 const MAX_BLOCKERS: usize = 5;
@@ -49,4 +54,16 @@ pub fn blockers_of(stragglers: Option<&Seen<Stragglers>>) -> Vec<Blocker> {
             pod_uid: straggler.pod_uid.as_deref().map(|uid| bounded(uid, 64)),
         })
         .collect()
+}
+
+/// What is asked of the kernel for an entry of the journal.
+pub fn request(entry: &Entry, image: Arc<[u8]>) -> LoadRequest {
+    LoadRequest {
+        name: entry.module.clone(),
+        build_id: BuildId::try_from(entry.build_id.clone()).ok(),
+        image,
+        parameters: CString::default(),
+        deadline: entry.deadline,
+        on_timeout: entry.on_timeout(),
+    }
 }

@@ -12,7 +12,7 @@ mod situation;
 mod under_way;
 mod verdict;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use livepatch_crds::NodeLivepatchSpec;
@@ -45,6 +45,17 @@ pub enum JournalState {
     Known(Journal),
     /// It is there and cannot be used.
     Unreadable(Failure),
+}
+
+impl JournalState {
+    /// Modules whose load or removal was begun, as far as is known.
+    pub fn modules_under_way(&self) -> BTreeSet<String> {
+        let Self::Known(journal) = self else {
+            return BTreeSet::new();
+        };
+        let under_way = journal.entries.iter().filter(|entry| entry.is_under_way());
+        under_way.map(|entry| entry.module.clone()).collect()
+    }
 }
 
 /// Everything a decision rests on.

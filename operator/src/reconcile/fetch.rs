@@ -106,19 +106,8 @@ impl Fetch {
         let leave = self.leave(term);
         let decide = self.may_decide(term);
         let (sets, rollouts, nodes) = self.read();
-        // Those of the rollouts as well: what they hold tells whether there is a way back.
-        let templates = sets
-            .iter()
-            .filter_map(|set| Some(&set.content.as_ref().ok()?.spec.template));
-        let former = rollouts
-            .iter()
-            .filter_map(|rollout| Some(&rollout.content.as_ref().ok()?.spec.template));
-        let references: BTreeSet<&str> = templates
-            .chain(former)
-            .map(|template| template.source.oci.reference.as_str())
-            .collect();
         Look {
-            bundles: self.library.look_up(&references),
+            bundles: self.library.look_up(&references(&sets, &rollouts)),
             sets,
             rollouts,
             nodes,
@@ -225,6 +214,24 @@ impl Fetch {
             nodes,
         )
     }
+}
+
+/// The artefacts that sets and rollouts name. Those of the rollouts as well: what they hold tells whether there is a way
+/// back.
+pub fn references<'a>(
+    sets: &'a [Arc<Seen<SetContent>>],
+    rollouts: &'a [Arc<Seen<RolloutContent>>],
+) -> BTreeSet<&'a str> {
+    let present = sets
+        .iter()
+        .filter_map(|set| Some(&set.content.as_ref().ok()?.spec.template));
+    let former = rollouts
+        .iter()
+        .filter_map(|rollout| Some(&rollout.content.as_ref().ok()?.spec.template));
+    let templates = present.chain(former);
+    templates
+        .map(|template| template.source.oci.reference.as_str())
+        .collect()
 }
 
 fn catching_up(message: String) -> Leave {

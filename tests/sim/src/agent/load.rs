@@ -5,17 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use livepatch_agent::aftermath::{before_disable, before_load};
+use livepatch_agent::conclude::unreadable;
 use livepatch_agent::decide::{Disable, Key, Load};
+use livepatch_agent::foreseen;
 use livepatch_agent::journal::{Entry, Failure};
-use livepatch_agent::operate::blockers_of;
+use livepatch_agent::operate::{blockers_of, request};
 use livepatch_agent::retry::Subject;
 use livepatch_agent::store::sha256_of;
 use livepatch_crds::node::{Blocker, Grant};
-use livepatch_kernel::operation::{
-    self, DisableOutcome, LoadOutcome, LoadRequest, OnTimeout, Operation as _, Roster, Step,
-};
-use livepatch_kernel::preflight::{KernelState, Weight, preflight};
-use livepatch_kernel::{BuildId, Kernel as _, KernelError, RefusalReason};
+use livepatch_kernel::Kernel as _;
+use livepatch_kernel::operation::{self, DisableOutcome, LoadOutcome, OnTimeout, Operation as _, Roster, Step};
 
 use super::confirm::Confirming;
 use super::{Agent, Doing, Host, PROGRESS};
@@ -138,7 +137,7 @@ impl Agent {
         if matches!(purpose, Purpose::Load { .. }) {
             entry.roster = match Roster::take(host.seam) {
                 Ok(roster) => roster,
-                Err(error) => return self.wait_with(ctx, host, subject, Self::unreadable(&error)),
+                Err(error) => return self.wait_with(ctx, host, subject, unreadable(&error)),
             };
         }
         let (Some(journal), now) = (self.journal(), host.seam.now()) else {
@@ -293,39 +292,7 @@ impl Agent {
     /// What is known to fail is not tried: `Ok` is such a failure, `Err` one to know.
     fn preflight(&self, host: &Host<'_>, entry: &Entry) -> Option<Result<Failure, Failure>> {
         let inspection = self.memory.prepared.get(&entry.pair.sha256)?;
-        let look = || -> Result<(KernelState, bool), KernelError> {
-            // One that was just disabled or replaced is listed for a moment longer; the load waits for that.
-            let vanishing = host
-                .seam
-                .standing(&entry.module)?
-                .is_some_and(|standing| !standing.enabled && !standing.transition);
-            Ok((KernelState::read(host.seam, inspection)?, vanishing))
-        };
-        let (state, vanishing) = match look() {
-            Ok(found) => found,
-            Err(error) => return Some(Err(Self::unreadable(&error))),
-        };
-        let mut left_to_kernel = vec![RefusalReason::SymbolNotFound, RefusalReason::SymbolPositionNotFound];
-        left_to_kernel.extend(vanishing.then_some(RefusalReason::NameTaken));
-        preflight(inspection, &state)
-            .iter()
-            .filter(|finding| finding.weight == Weight::Fails)
-            .find(|finding| {
-                !left_to_kernel
-                    .iter()
-                    .any(|reason| <&str>::from(reason) == finding.reason)
-            })
-            .map(|finding| Ok(Failure::new(finding.reason, &finding.message)))
-    }
-}
-
-fn request(entry: &Entry, image: Arc<[u8]>) -> LoadRequest {
-    LoadRequest {
-        name: entry.module.clone(),
-        build_id: BuildId::try_from(entry.build_id.clone()).ok(),
-        image,
-        parameters: std::ffi::CString::default(),
-        deadline: entry.deadline,
-        on_timeout: entry.on_timeout(),
+        let foreseen = foreseen::failure(host.seam, &entry.module, inspection);
+        foreseen.map_err(|error| unreadable(&error)).transpose()
     }
 }

@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use livepatch_agent::decide::JournalState;
 use livepatch_agent::journal::{Failure, Journal};
+use livepatch_agent::references::References;
 use livepatch_agent::retry::Retries;
 use livepatch_agent::watch::Desired;
 use livepatch_crds::node::{Blocker, Grant};
 use livepatch_crds::{NodeLivepatch, NodeLivepatchStatus};
-use livepatch_kernel::BootTime;
 use livepatch_module::Inspection;
 use livepatch_operator::watch::seen::{NodeObjectContent, Seen};
 
@@ -60,8 +60,7 @@ struct Memory {
     retries: Retries,
     blockers: Vec<Blocker>,
     unreturned: BTreeSet<String>,
-    /// Since when modules no longer in use have been seen to be referenced.
-    references: BTreeMap<String, BootTime>,
+    references: References,
     reported: Option<Reported>,
     tidied: bool,
 }
@@ -146,7 +145,7 @@ impl Agent {
                 retries: Retries::default(),
                 blockers: Vec::new(),
                 unreturned: BTreeSet::new(),
-                references: BTreeMap::new(),
+                references: References::default(),
                 reported: None,
                 tidied: false,
             },

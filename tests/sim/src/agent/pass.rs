@@ -1,13 +1,13 @@
 //! Passes: fetch, decide, report, and what a step needs of the disk.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use livepatch_agent::conclude::chain;
 use livepatch_agent::decide::{Decision, IDLE, JournalState, Snapshot, Step, decide};
 use livepatch_agent::journal::{Failure, Journal};
+use livepatch_agent::references::DROPPED;
 use livepatch_agent::retry::Subject;
 use livepatch_agent::status;
+use livepatch_agent::tidy::Uses;
 use livepatch_agent::truth::Truth;
 use livepatch_crds::{NodeLivepatch, NodeLivepatchStatus};
 use livepatch_kernel::Kernel as _;
@@ -25,8 +25,6 @@ use crate::mutant;
 const MAX_STEPS: u32 = 64;
 /// What a step takes.
 const STEP: Duration = Duration::from_millis(2);
-/// How long the references of a leftover module are waited for.
-const LEFTOVER: Duration = Duration::from_secs(15);
 
 /// What became of a status.
 pub(super) enum Told {
@@ -38,39 +36,12 @@ pub(super) enum Told {
 impl Agent {
     /// Reads the kernel.
     pub(super) fn truth(&mut self, host: &Host<'_>) -> Option<Truth> {
-        let names: BTreeSet<String> = match &self.memory.journal {
-            JournalState::Known(journal) => journal
-                .entries
-                .iter()
-                .filter(|entry| entry.is_under_way())
-                .map(|entry| entry.module.clone())
-                .collect(),
-            JournalState::Missing | JournalState::Unreadable(_) => BTreeSet::new(),
-        };
+        let names = self.memory.journal.modules_under_way();
         let mut truth = Truth::read(host.seam, &names).ok()?;
         self.memory.unreturned.retain(|name| truth.livepatch(name).is_none());
         truth.coming_or_going.extend(self.memory.unreturned.iter().cloned());
-        truth.pinned = self.pinned(&truth);
+        truth.pinned = self.memory.references.pinned(&truth);
         Some(truth)
-    }
-
-    /// Modules no longer in use whose references will not be dropped any more.
-    fn pinned(&mut self, truth: &Truth) -> BTreeSet<String> {
-        let held: BTreeSet<&str> = truth
-            .leftovers
-            .iter()
-            .filter(|module| module.refcount > 0)
-            .map(|module| module.name.as_str())
-            .collect();
-        let references = &mut self.memory.references;
-        references.retain(|name, since| held.contains(name.as_str()) && *since <= truth.now);
-        for name in held {
-            references.entry(name.to_owned()).or_insert(truth.now);
-        }
-        let stays = references
-            .iter()
-            .filter(|(_, since)| truth.now.since(**since) >= LEFTOVER);
-        stays.map(|(name, _)| name.clone()).collect()
     }
 
     fn decide(&self, ctx: &Ctx, host: &Host<'_>, truth: &Truth) -> Decision {
@@ -141,7 +112,7 @@ impl Agent {
             Step::Disable(disable) => self.disable(ctx, host, *disable),
             Step::Follow(key) => self.follow(ctx, host, &key),
             Step::RemoveLeftover(name) => {
-                let unload = Unload::new(name.clone(), host.seam.now() + LEFTOVER);
+                let unload = Unload::new(name.clone(), host.seam.now() + DROPPED);
                 self.doing = Doing::Removing { name, unload };
                 self.schedule(ctx, STEP, AgentTick::Operation);
             }
@@ -285,24 +256,17 @@ impl Agent {
             return;
         };
         let object = self.desired.object();
-        let grants = object.map_or(&[][..], |object| &object.spec.livepatches);
-        let wanted = |sha256: &str| journal.needs(sha256) || grants.iter().any(|grant| grant.module.sha256 == sha256);
+        let uses = Uses {
+            journal,
+            grants: object.map_or(&[][..], |object| &object.spec.livepatches),
+            truth,
+        };
         let before = self.memory.prepared.len();
-        self.memory.prepared.retain(|sha256, _| wanted(sha256));
+        self.memory.prepared.retain(|sha256, _| uses.need(sha256));
         if self.memory.prepared.len() != before || (!self.memory.tidied && object.is_some()) {
             self.memory.tidied = true;
-            host.disk.store.retain(|sha256, _| wanted(sha256));
+            host.disk.store.retain(|sha256, _| uses.need(sha256));
         }
-        self.memory.retries.retain(|subject| match subject {
-            Subject::Grant { .. } => grants.iter().any(|grant| Subject::grant(grant) == *subject),
-            Subject::Restore(pair) | Subject::Follow(pair) => journal.entries.iter().any(|entry| entry.pair == *pair),
-            Subject::Leftover(name) => truth.leftovers.iter().any(|module| module.name == *name),
-            _ => true,
-        });
-    }
-
-    /// An error with its sources.
-    pub(super) fn unreadable(error: &livepatch_kernel::KernelError) -> Failure {
-        Failure::new(error.reason(), &chain(error))
+        self.memory.retries.retain(|subject| uses.concern(subject));
     }
 }

@@ -33,6 +33,17 @@ pub(crate) struct Slots {
 }
 
 impl Slot {
+    fn new(grant: &Grant, node_uid: &str, granted: Duration) -> Self {
+        Self {
+            grant: grant.clone(),
+            node_uid: node_uid.to_owned(),
+            granted,
+            effective: Vec::new(),
+            failed: None,
+            begun: false,
+        }
+    }
+
     /// Whether it was in effect for so long, as far as somebody who knows nothing after `horizon` can say at `at`.
     pub fn settled(&self, min_ready: Duration, horizon: Duration, at: Duration) -> Option<Duration> {
         self.effective.iter().find_map(|(from, until)| {
@@ -81,23 +92,9 @@ impl Slots {
         for grant in grants {
             let key = (node.to_owned(), grant.set.uid.clone());
             let known = self.all.get(&key).map(|slot| slot.grant.clone());
-            let slot = self.all.entry(key).or_insert_with(|| Slot {
-                grant: grant.clone(),
-                node_uid: node_uid.clone(),
-                granted: now,
-                effective: Vec::new(),
-                failed: None,
-                begun: false,
-            });
+            let slot = self.all.entry(key).or_insert_with(|| Slot::new(grant, &node_uid, now));
             if known.as_ref().is_some_and(|known| !Slot::is_same(known, grant)) {
-                *slot = Slot {
-                    grant: grant.clone(),
-                    node_uid: node_uid.clone(),
-                    granted: now,
-                    effective: Vec::new(),
-                    failed: None,
-                    begun: false,
-                };
+                *slot = Slot::new(grant, &node_uid, now);
             }
             slot.grant = grant.clone();
             let (Some(object), Some(machine)) = (object, machine) else {

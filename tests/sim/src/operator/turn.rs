@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use livepatch_operator::reconcile::fetch::{Look, NodeLook};
+use livepatch_operator::reconcile::fetch::{Look, NodeLook, references};
 use livepatch_operator::watch::world::Kind;
 use livepatch_planner::fleet;
 use livepatch_planner::fleet::snapshot::{BundleView, Leave, Limits};
@@ -168,17 +168,12 @@ impl Operator {
             .collect();
         let sets: Vec<_> = self.caches.sets.iter().cloned().collect();
         let rollouts: Vec<_> = self.caches.rollouts.iter().cloned().collect();
-        let templates = sets
-            .iter()
-            .filter_map(|set| Some(&set.content.as_ref().ok()?.spec.template));
-        let former = rollouts
-            .iter()
-            .filter_map(|rollout| Some(&rollout.content.as_ref().ok()?.spec.template));
-        let references: BTreeSet<&str> = templates
-            .chain(former)
-            .map(|template| template.source.oci.reference.as_str())
-            .collect();
-        let bundles = Self::look_up(&mut self.library, ctx, (self.id, self.life), &references);
+        let bundles = Self::look_up(
+            &mut self.library,
+            ctx,
+            (self.id, self.life),
+            &references(&sets, &rollouts),
+        );
         Look {
             bundles,
             rollouts,

@@ -23,16 +23,9 @@ impl World {
         operator.kill();
         let life = operator.life;
         let after = self.ctx.between(Duration::from_millis(500), Duration::from_secs(40));
-        let at = self.ctx.clock.now + after;
-        let tick = OperatorTick::Start;
-        self.ctx.clock.at(
-            at,
-            Event::Operator {
-                operator: index,
-                life,
-                tick,
-            },
-        );
+        let (operator, tick) = (index, OperatorTick::Start);
+        let starts = Event::Operator { operator, life, tick };
+        self.ctx.clock.at(self.ctx.clock.now + after, starts);
     }
 
     pub(super) fn kill_agent(&mut self, index: usize) {
@@ -44,16 +37,9 @@ impl World {
         self.ctx.say(|| format!("{name}: the agent is gone"));
         let life = machine.agent.life;
         let after = self.ctx.between(Duration::from_millis(500), Duration::from_secs(30));
-        let at = self.ctx.clock.now + after;
-        let tick = AgentTick::Start;
-        self.ctx.clock.at(
-            at,
-            Event::Agent {
-                machine: index,
-                life,
-                tick,
-            },
-        );
+        let (machine, tick) = (index, AgentTick::Start);
+        let starts = Event::Agent { machine, life, tick };
+        self.ctx.clock.at(self.ctx.clock.now + after, starts);
     }
 
     /// The machine joins the cluster for the first time, or as another one under its name.
