@@ -169,6 +169,9 @@ fn close_absent(journal: &mut Journal, entry: &Entry, truth: &Truth, wishes: &[W
         return;
     }
     let failure = if truth.now >= entry.deadline {
+        // It may have been taken back, and its agent have died before it could say so: for how long others were exposed
+        // nobody knows, but for no longer.
+        journal.expose(entry, truth.now.since(entry.started));
         Failure::new(
             reasons::TIMED_OUT,
             "the deadline passed while no agent was running; the livepatch is not loaded",

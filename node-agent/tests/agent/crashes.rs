@@ -60,17 +60,21 @@ async fn whenever_it_dies_the_pair_is_loaded_once() {
     .await;
 }
 
+fn sleeper() -> FakeTask {
+    FakeTask {
+        pid: 7,
+        comm: "sleeper".to_owned(),
+        pod_uid: None,
+        sleeps_in: "f".to_owned(),
+        until: None,
+    }
+}
+
 #[tokio::test]
 async fn whenever_it_dies_a_stalled_transition_is_taken_back_at_its_first_deadline() {
     let stalled = || {
         let (world, grant) = with_grant();
-        world.kernel.add_task(FakeTask {
-            pid: 7,
-            comm: "sleeper".to_owned(),
-            pod_uid: None,
-            sleeps_in: "f".to_owned(),
-            until: None,
-        });
+        world.kernel.add_task(sleeper());
         (world, grant)
     };
     // Some hundred looks per transition, all alike: only the first and the last of them tell.
@@ -89,6 +93,42 @@ async fn whenever_it_dies_a_stalled_transition_is_taken_back_at_its_first_deadli
             assert_eq!(world.results()[0].1, "TransitionTimedOut", "{call} {moment:?}");
             assert_eq!(world.loads("off_v1"), 1, "{call} {moment:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn whenever_it_dies_the_gap_of_a_replace_that_was_taken_back_is_told() {
+    for moment in [Moment::Before, Moment::After] {
+        let mut taken_back = 0;
+        for call in (1..80).chain((80..2000).step_by(7)) {
+            let world = World::new();
+            let cumulative = world.publish("cumulative", "cum", &["f"], ReplaceValue::True);
+            let off_band = world.publish("off", "off", &["g"], ReplaceValue::False);
+            world.grant(std::slice::from_ref(&off_band));
+            world.live(1).await;
+            world.kernel.add_task(sleeper());
+            world.grant(&[cumulative, off_band]);
+            let dead = live_until(&world, call, moment, 3).await;
+            let at = world
+                .kernel
+                .calls()
+                .iter()
+                .filter(|made| *made == "enabled cum 0")
+                .count();
+            taken_back += at;
+            world.live(6).await;
+            assert_eq!(world.loaded(), ["off"], "{call} {moment:?}");
+            assert_eq!(world.results()[0].1, "TransitionTimedOut", "{call} {moment:?}");
+            let gap = world.told("off").gap_milliseconds;
+            assert!(gap.is_some_and(|gap| gap >= 60_000), "{call} {moment:?}: {gap:?}");
+            if !dead {
+                break;
+            }
+        }
+        assert!(
+            taken_back > 3,
+            "it died after it took the replace back only {taken_back} times"
+        );
     }
 }
 
