@@ -277,6 +277,7 @@ fn adopt(journal: &mut Journal, truth: &Truth, wishes: &[Wish<'_>]) {
                 };
                 if let Some(former) = journal.entries.iter().find(|other| moved(other)) {
                     entry.phase = former.phase.clone();
+                    entry.proven = former.proven;
                     entry.boot = former.boot.clone();
                 }
                 journal.entries.retain(|other| !moved(other));

@@ -95,6 +95,7 @@ impl Journal {
                 && now.since(at) >= settle
             {
                 entry.phase = Phase::Settled;
+                entry.proven = true;
                 settled.push(entry.pair.sha256.clone());
             }
         }
@@ -175,22 +176,19 @@ impl Journal {
     }
 }
 
-/// What an entry of a boot that has ended becomes.
+/// What an entry of a boot that has ended becomes. A probation is served once: a crash while something proven is in effect
+/// again, or on its way back, counts towards a crash loop and does not suspect it.
 fn fate(entry: &Entry, cleanly: bool) -> Fate {
+    let settled = entry.proven || entry.absence.as_ref().is_some_and(|absence| absence.settled);
     match &entry.phase {
-        Phase::Starting { again: true } | Phase::Applied { .. } if cleanly => Fate::Becomes(Phase::Settled),
+        Phase::Starting { again: true } | Phase::Applied { .. } | Phase::Displaced if cleanly || settled => {
+            Fate::Becomes(Phase::Settled)
+        }
         Phase::Starting { again: false } if cleanly => Fate::Forgotten,
         Phase::Starting { .. } => Fate::Quarantined(during_load()),
-        Phase::Applied { .. } => Fate::Quarantined(on_probation()),
         Phase::Clearing => Fate::Forgotten,
-        Phase::Displaced => {
-            let settled = entry.absence.as_ref().is_none_or(|absence| absence.settled);
-            if cleanly || settled {
-                Fate::Becomes(Phase::Settled)
-            } else {
-                Fate::Quarantined(on_probation())
-            }
-        }
+        Phase::Displaced if entry.absence.is_none() => Fate::Becomes(Phase::Settled),
+        Phase::Applied { .. } | Phase::Displaced => Fate::Quarantined(on_probation()),
         Phase::Retiring { by, settled } => Fate::Becomes(Phase::Superseded {
             by: by.clone(),
             settled: *settled,
@@ -296,5 +294,36 @@ mod tests {
         assert!(matches!(journal.entries[0].phase, Phase::Quarantined { .. }));
         assert!(matches!(journal.entries[1].phase, Phase::Quarantined { .. }));
         assert_eq!(journal.entries[2].phase, Phase::Settled);
+    }
+
+    #[test]
+    fn what_is_proven_is_not_suspected_on_its_way_back() {
+        let away = |settled| {
+            Some(crate::journal::Absence {
+                since: BootTime::default(),
+                settled,
+                by: "2".to_owned(),
+            })
+        };
+        for (proven, absence, phase, suspected) in [
+            (true, None, Phase::Starting { again: true }, false),
+            (false, away(true), Phase::Starting { again: true }, false),
+            (false, away(false), Phase::Starting { again: true }, true),
+            (false, None, Phase::Starting { again: true }, true),
+            (true, away(false), Phase::Displaced, false),
+            (false, away(false), Phase::Displaced, true),
+            (true, None, Phase::Starting { again: false }, true),
+        ] {
+            let mut journal = Journal::default();
+            journal.put(Entry {
+                absence,
+                proven,
+                ..entry("a", 1, 1, phase)
+            });
+            let before = format!("{:?}", journal.entries);
+            journal.enter_boot(&BootId("two".to_owned()));
+            let quarantined = matches!(journal.entries[0].phase, Phase::Quarantined { .. });
+            assert_eq!(quarantined, suspected, "{before}");
+        }
     }
 }

@@ -115,6 +115,9 @@ pub struct Entry {
     /// How long it was out of effect the last time, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap_milliseconds: Option<u64>,
+    /// Whether it was once in effect for long enough in one boot: no crash suspects it any more.
+    #[serde(default)]
+    pub proven: bool,
     /// When it was last brought back after somebody disabled it, in the boot `boot`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift_restored: Option<BootTime>,
@@ -175,6 +178,7 @@ impl Entry {
             plan: None,
             absence: None,
             gap_milliseconds: None,
+            proven: false,
             drift_restored: None,
             phase: Phase::Starting { again: false },
         }
@@ -272,9 +276,9 @@ impl Entry {
         }
     }
 
-    /// Whether its probation is over in this boot.
+    /// Whether its probation is over, in this boot or in an earlier one.
     pub fn has_settled(&self) -> bool {
-        self.phase == Phase::Settled
+        self.proven || self.phase == Phase::Settled
     }
 
     /// What follows when a transition is not over at its deadline.

@@ -80,7 +80,7 @@ impl Entry {
         let by = winner.pair.sha256.clone();
         let present = self.is_in_effect() && self.boot == *boot;
         let settled = match &self.phase {
-            Phase::Applied { .. } => false,
+            Phase::Applied { .. } => self.proven,
             // Also one that is to come back after a reboot, and one that could not.
             Phase::Settled | Phase::NotRestored { .. } => true,
             Phase::Displaced => self.absence.as_ref().is_none_or(|absence| absence.settled),

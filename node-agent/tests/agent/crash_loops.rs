@@ -118,3 +118,47 @@ async fn a_module_that_was_forced_out_stops_everything_until_the_next_boot() {
     world.live(3).await;
     assert_eq!(world.loads("other_v1"), 1);
 }
+
+#[tokio::test]
+async fn a_probation_is_served_once() {
+    let world = World::new();
+    let cumulative = world.publish("cumulative", "cum_v1", &["f"], ReplaceValue::True);
+    let mut off = world.publish("off", "off_v1", &["g"], ReplaceValue::False);
+    let newest = world.publish("newest", "newest_v1", &["h"], ReplaceValue::False);
+    world.grant(&[cumulative.clone(), off.clone()]);
+    world.live(75).await;
+    world.grant(&[cumulative.clone(), off.clone(), newest.clone()]);
+    world.live(2).await;
+    world.reboot(2);
+    world.live(2).await;
+    assert_eq!(world.loaded(), ["cum_v1", "off_v1"], "only the newest is suspected");
+    assert_eq!(world.told("newest").reason, "RebootedOnProbation");
+    // Again, soon: nothing is loaded, but nothing else is put into quarantine either.
+    world.reboot(3);
+    world.live(2).await;
+    assert!(world.loaded().is_empty());
+    assert_eq!(world.degraded().0, "CrashLoopSuspected");
+    off.attempt = 2;
+    world.grant(&[cumulative, off, newest]);
+    world.live(3).await;
+    assert_eq!(world.loaded(), ["cum_v1", "off_v1"]);
+    assert_eq!(world.told("newest").reason, "RebootedOnProbation");
+    assert_eq!(world.loads("newest_v1"), 0, "in this boot");
+}
+
+#[tokio::test]
+async fn one_crash_soon_after_a_boot_takes_no_fix_away() {
+    let world = World::new();
+    let off = world.publish("off", "off_v1", &["g"], ReplaceValue::False);
+    world.grant(&[off]);
+    world.live(75).await;
+    for boot in [2, 3] {
+        world.reboot(boot);
+        world.live(1).await;
+        assert_eq!(world.loaded(), ["off_v1"], "boot {boot}");
+    }
+    world.reboot(4);
+    world.live(1).await;
+    assert!(world.loaded().is_empty(), "the second crash soon after a load");
+    assert_eq!(world.degraded().0, "CrashLoopSuspected");
+}

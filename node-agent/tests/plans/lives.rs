@@ -260,6 +260,13 @@ impl Life {
                 }
             }
         }
+        for entry in &journal.entries {
+            let suspected = matches!(entry.phase, Phase::Quarantined { .. });
+            assert!(
+                !(entry.proven && suspected),
+                "a crash suspects what is proven: {entry:?}"
+            );
+        }
         for set in &self.held {
             self.nothing_lost(*set, looping);
         }
