@@ -168,6 +168,11 @@ impl FakeKernel {
         self.model().settle = span;
     }
 
+    /// How long the entry of a livepatch that is no longer in use is still listed, disabled; some milliseconds by default.
+    pub fn freeing_takes(&self, span: Duration) {
+        self.model().free_delay = span;
+    }
+
     /// Adds a reference that is never dropped, as `force` leaves one.
     pub fn pin(&self, name: &str) {
         if let Some(module) = self.model().modules.get_mut(name) {

@@ -48,6 +48,7 @@ pub(super) struct Model {
     pub faults: VecDeque<(Call, Errno, Option<String>)>,
     pub call_takes: Duration,
     pub settle: Duration,
+    pub free_delay: Duration,
     pub races: u32,
     pub refuse_write: Option<(u32, Errno)>,
     /// Writes and calls in the order they were made, for tests.
@@ -113,6 +114,7 @@ impl Model {
             faults: VecDeque::new(),
             call_takes: Duration::ZERO,
             settle: RETRY,
+            free_delay: FREE_DELAY,
             races: 0,
             refuse_write: None,
             calls: Vec::new(),
@@ -204,7 +206,7 @@ impl Model {
             if (itself && !transition.patching) || (earlier && replaces && !patch.dying) {
                 patch.enabled = false;
                 patch.dying = true;
-                self.frees.push((self.now + FREE_DELAY, patch.module.name.clone()));
+                self.frees.push((self.now + self.free_delay, patch.module.name.clone()));
             }
         }
     }

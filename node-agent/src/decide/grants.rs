@@ -1,5 +1,7 @@
 //! What becomes of one grant. No IO.
 
+use std::time::Duration;
+
 use livepatch_crds::LivepatchType;
 use livepatch_crds::node::DesiredState;
 use livepatch_planner::node::Mode;
@@ -11,6 +13,9 @@ use super::{Work, bookkeeping};
 use crate::journal::{Entry, Failure, Intent, Pair, Phase};
 use crate::retry::Subject;
 use crate::validate::{self, Wish};
+
+/// Wait for the entry of a livepatch that is no longer in use: its workqueue takes milliseconds.
+const VANISHES: Duration = Duration::from_millis(500);
 
 /// How a grant stands with the journal.
 enum Standing {
@@ -157,12 +162,20 @@ impl Work<'_> {
         }
     }
 
-    fn in_transition(&self, wish: &Wish<'_>) -> Option<Verdict> {
+    /// What is said of a livepatch that the kernel lists and that is not in effect; none if it may be begun.
+    ///
+    /// One that was disabled or replaced has an entry with `enabled` 0 and `transition` 0 for a while: the end of a
+    /// transition clears `enabled` (`klp_complete_transition()`, and `klp_unpatch_replaced_patches()` while the transition
+    /// of the replacing one still shows), and the entry goes only when a workqueue has come to it
+    /// (`klp_free_patch_async()`; kernel/livepatch/{core,transition}.c, 5.1-7.2). What had its turn before may be begun
+    /// meanwhile: the load waits for the name, to its own deadline. What is to be in effect has no verdict until its entry
+    /// is gone, for by then the journal knows whose doing that was.
+    fn in_transition(&mut self, wish: &Wish<'_>) -> Option<Verdict> {
         let module = &wish.grant.module;
         let truth = self.snapshot.truth;
         let entry = self.entry_for(wish);
         let ours = entry.is_some_and(Entry::is_under_way);
-        let going = entry.is_some_and(Entry::is_going);
+        let kept = entry.is_some_and(|entry| entry.is_in_effect() && entry.boot == truth.boot);
         match truth.standing(&module.name, &module.build_id) {
             Some(_) if ours => Some(self.under_way_verdict(wish)),
             Some(standing) if standing.enabled => Some(Verdict::transitioning(
@@ -170,8 +183,11 @@ impl Work<'_> {
                 "begun by somebody else",
                 &[],
             )),
-            // Out for a plan of ours.
-            Some(_) if going => None,
+            Some(_) if !kept => None,
+            Some(standing) if !standing.transition => {
+                self.look_again(VANISHES);
+                Some(Verdict::pending(reasons::VANISHING, "its entry is about to go"))
+            }
             Some(_) => Some(Verdict::failed(&Failure::new(
                 reasons::DRIFTED,
                 "somebody is disabling it",
@@ -222,6 +238,10 @@ impl Work<'_> {
             Phase::Applied { .. } | Phase::Settled if entry.boot == self.snapshot.truth.boot => {
                 if entry.is_retried_by(grant) {
                     Standing::Open
+                } else if self.busy {
+                    // A transition that ends while the kernel is being read shows what it replaced as gone already.
+                    let message = "another livepatch is in transition";
+                    Standing::Closed(Verdict::pending(reasons::VANISHING, message))
                 } else {
                     Standing::Closed(Verdict::failed(&drifted()))
                 }

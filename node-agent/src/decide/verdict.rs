@@ -15,6 +15,8 @@ pub mod reasons {
     pub const FOREIGN_TRANSITION: &str = "ForeignTransition";
     /// The grant is for another kernel build.
     pub const WRONG_KERNEL: &str = "WrongKernel";
+    /// It is no longer in effect, and the kernel has not removed its entry yet.
+    pub const VANISHING: &str = "Vanishing";
     /// It was in effect, and somebody took it out.
     pub const DRIFTED: &str = "Drifted";
     /// A person or the operator holds this node.

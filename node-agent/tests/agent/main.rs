@@ -15,4 +15,5 @@ mod properties;
 mod reboots;
 mod refusals;
 mod removal;
+mod vanishing;
 mod world;
