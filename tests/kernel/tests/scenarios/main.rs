@@ -84,7 +84,7 @@ fn in_the_guest() {
         }
         experiments {
             other_writes,
-            a_stuck_task_is_tried_each_second_and_signalled_after_fifteen,
+            a_stuck_task_is_tried_each_second_and_signalled_at_the_sixteenth_try,
             identity_of_what_is_loaded,
             one_call_one_message,
         }
