@@ -83,7 +83,10 @@ impl Entry {
             Phase::Applied { .. } => self.proven,
             // Also one that is to come back after a reboot, and one that could not.
             Phase::Settled | Phase::NotRestored { .. } => true,
-            Phase::Displaced => self.absence.as_ref().is_none_or(|absence| absence.settled),
+            // Also one whose return was cut off with the agent: nothing of it runs while the load of another ends.
+            Phase::Displaced | Phase::Starting { again: true } => {
+                self.absence.as_ref().is_none_or(|absence| absence.settled)
+            }
             Phase::Contained { settled, .. } if winner.cumulative => {
                 let settled = *settled;
                 if contained {

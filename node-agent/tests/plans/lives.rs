@@ -347,3 +347,24 @@ proptest! {
         live(&events);
     }
 }
+
+/// An agent is killed while it brings back what was disabled for a version that was never loaded, and the cumulative
+/// livepatch that the next agent loads contains it.
+#[test]
+fn a_return_that_was_cut_off_gives_way_to_what_contains_it() {
+    let ask = |module, policy| Event::Ask {
+        module,
+        absent: false,
+        policy,
+    };
+    let killed = |fuse| Event::Work { fuse, end: End::Killed };
+    live(&[
+        ask(9, 0),
+        ask(6, 0),
+        killed(17),
+        Event::Fail(Call::WriteEnabled, Errno::ENOMEM),
+        ask(2, 4),
+        ask(7, 1),
+        killed(13),
+    ]);
+}
