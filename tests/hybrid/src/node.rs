@@ -56,6 +56,17 @@ impl Grant {
     pub fn after(self, module: &Module, node: &Node<'_>) -> Self {
         self.with("previous", node.reference(module))
     }
+
+    /// The way back from it, as the operator grants it: the former module in the same rollout, with what the revision
+    /// before allowed.
+    #[must_use]
+    pub fn back_to(self, module: &Module, node: &Node<'_>) -> Self {
+        let mut grant = self.with("module", node.reference(module)).with("back", json!(true));
+        if let Some(fields) = grant.0.as_object_mut() {
+            fields.retain(|name, _| name != "previous" && name != "policy");
+        }
+        grant
+    }
 }
 
 impl<'a> Node<'a> {

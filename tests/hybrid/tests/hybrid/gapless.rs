@@ -37,6 +37,7 @@ fn a_stacked_upgrade_misses_no_fix(node: &Node<'_>) -> Result<()> {
         let gaps = samples.gaps(file, fixes);
         ensure!(gaps.is_empty(), "{file} was without its fix: {gaps:?}");
     }
+    println!("longest time between two looks: {:.0} ms", samples.worst());
     ensure!(
         samples.shown(VERSION) == ["lp_stacked_v1", "lp_stacked_v2"],
         "{samples:?}"
@@ -66,6 +67,7 @@ fn an_off_band_is_exchanged_without_a_gap(node: &Node<'_>) -> Result<()> {
     let object = node.told("a", "Loaded", "Effective")?;
     node.shows(["lp_atomic_v1", "-", "lp_a_v2", "-"])?;
     let samples = node.samples()?;
+    println!("longest time between two looks: {:.0} ms", samples.worst());
     let gaps = samples.gaps(EXECDOMAINS, &["lp_a_v1", "lp_a_v2"]);
     ensure!(gaps.is_empty(), "seen without its fix: {gaps:?}");
     ensure!(entry(&object, "a")["gapMilliseconds"].is_null(), "{}", object["status"]);

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
-use livepatch_tests_hybrid::node::{Grant, Node, entry};
+use anyhow::{Context, Result, ensure};
+use livepatch_tests_hybrid::node::{EXECDOMAINS, FILES, Grant, Node, VERSION, entry, loaded};
+use livepatch_tests_hybrid::samples::Gap;
 use livepatch_tests_hybrid::stage::{Module, modules_for, rebuilt};
 use serde_json::json;
 
@@ -99,11 +100,30 @@ fn a_contained_off_band_gives_way_and_comes_back(node: &Node<'_>) -> Result<()> 
     node.load(&[base.clone(), off_a.clone()])?;
     let supersedes = json!({"supersedes": [{"set": "a", "moduleSHA256": [a.sha256]}]});
     let holder = node.cumulative(&with_a).after(&v1, node).with("policy", supersedes);
-    node.write(&[holder, off_a.clone()])?;
+    node.sample(&FILES)?;
+    node.write(&[holder.clone(), off_a.clone()])?;
     node.told("a", "Superseded", "Superseded")?;
     node.told("base", "Loaded", "Effective")?;
     node.shows(["lp_atomic_with_a", "-", "lp_atomic_with_a", "-"])?;
-    // Rolled back: the former module under a new attempt.
-    node.load(&[base.after(&with_a, node).with("attempt", json!(2)), off_a])?;
-    node.shows(["lp_atomic_v1", "-", "lp_a_v1", "-"])
+    let gaps = node.samples()?.gaps(EXECDOMAINS, &["lp_a_v1", "lp_atomic_with_a"]);
+    ensure!(
+        gaps.is_empty(),
+        "seen without the fix while it was taken over: {gaps:?}"
+    );
+    let object = node.load(&[holder.back_to(&v1, node), off_a])?;
+    node.shows(["lp_atomic_v1", "-", "lp_a_v1", "-"])?;
+    let mut modules = loaded(&object);
+    modules.sort_unstable();
+    ensure!(modules == ["lp_a_v1", "lp_atomic_v1"], "{}", object["status"]);
+    let samples = node.samples()?;
+    let away = samples.gaps(VERSION, &["lp_atomic_v1", "lp_atomic_with_a"]);
+    ensure!(away.is_empty(), "the cumulative fix was away: {away:?}");
+    let gaps = samples.gaps(EXECDOMAINS, &["lp_a_v1", "lp_atomic_with_a"]);
+    let told = entry(&object, "a")["gapMilliseconds"]
+        .as_f64()
+        .context("no gap is told")?;
+    let seen = gaps.first().map_or(0.0, Gap::milliseconds);
+    println!("rolled back; gap of a: {seen:.0} ms seen, {told:.0} ms told");
+    ensure!(gaps.len() <= 1 && seen <= told, "{gaps:?}, told are {told:.0} ms");
+    Ok(())
 }
