@@ -2,6 +2,7 @@
 
 use super::course::Course;
 use super::decision::{Decision, Happening, Regarding};
+use super::failures::some_nodes;
 use super::reasons;
 use super::snapshot::RolloutView;
 use super::states::is_stalled;
@@ -46,7 +47,7 @@ pub(super) fn of_set(course: &Course<'_>, told: &Told, status: &LivepatchSetStat
             false,
             reasons::COMPLETE,
             &format!(
-                "revision {} : {}",
+                "revision {}: {}",
                 status.update_revision.as_deref().unwrap_or_default(),
                 told.message
             ),
@@ -82,13 +83,13 @@ pub(super) fn of_rollout(rollout: &RolloutView, status: &LivepatchRolloutStatus,
                 tell(
                     false,
                     reasons::WAVE_STARTED,
-                    format!("wave {name} begins with {} nodes", wave.selected),
+                    format!("wave {name} begins with {}", some_nodes(wave.selected)),
                 );
             }
             WaveState::Soaking => tell(
                 false,
                 reasons::SOAKING,
-                format!("wave {name}: {} nodes settled", wave.settled),
+                format!("wave {name}: {} settled", some_nodes(wave.settled)),
             ),
             WaveState::AwaitingPromotion => {
                 tell(
@@ -102,7 +103,7 @@ pub(super) fn of_rollout(rollout: &RolloutView, status: &LivepatchRolloutStatus,
                 tell(
                     false,
                     reasons::WAVE_PASSED,
-                    format!("wave {name} passed with {} settled nodes", wave.settled),
+                    format!("wave {name} passed: {} settled", some_nodes(wave.settled)),
                 );
             }
             _ => {}

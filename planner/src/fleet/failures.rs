@@ -154,7 +154,7 @@ fn no_less(tally: FailureTally, before: FailureTally) -> FailureTally {
     }
 }
 
-fn some_nodes(count: i32) -> String {
+pub(super) fn some_nodes(count: i32) -> String {
     if count == 1 {
         "1 node".to_owned()
     } else {

@@ -53,6 +53,8 @@ pub const AT_ANY_TIME: &[&str] = &[
     r::ROLLBACK_IMPOSSIBLE,
     r::NO_NODES,
     r::FROZEN,
+    r::SET_CONFLICT,
+    r::INVALID_SELECTOR,
     r::PROGRESSING,
 ];
 

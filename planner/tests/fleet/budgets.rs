@@ -39,6 +39,7 @@ fn failures_within_the_budget_are_borne_and_told() {
     assert!(is_true(&status.conditions, "Complete") && is_true(&status.conditions, "Degraded"));
     assert_eq!(world.rollout("fix").status.failed.refused, 1);
     assert_eq!(world.look(), Decision::default());
+    assert_told!(world);
 }
 
 #[test]
@@ -56,6 +57,7 @@ fn one_failure_more_halts_and_says_of_which_kind_they_are() {
     world.steps(30);
     assert_eq!(world.ready_reason("fix"), "Complete", "a new attempt has a new budget");
     assert_eq!(world.rollout("fix").status.failed.attempt, 2);
+    assert_told!(world);
 }
 
 #[test]
@@ -77,6 +79,7 @@ fn stalled_transitions_have_a_budget_of_their_own() {
     answers(&mut world, Answer::Stalls, &["n3"]);
     world.steps(60);
     assert_eq!(world.ready_reason("fix"), "Halted", "5 % of eight nodes bears none");
+    assert_told!(world);
 }
 
 #[test]
@@ -100,6 +103,7 @@ fn a_failure_is_not_forgotten_when_its_node_is_gone() {
     world.steps(20);
     assert_eq!(world.ready_reason("fix"), "Halted");
     assert!(world.granted("fix").is_empty());
+    assert_told!(world);
 }
 
 #[test]
@@ -109,8 +113,10 @@ fn more_failures_than_are_listed_stay_failures_when_the_nodes_come_back() {
     let lost: Vec<&str> = lost.iter().map(String::as_str).collect();
     answers(&mut world, Answer::Loads(3), &lost);
     world.steps(1);
-    while world.granted("fix").len() < 20 {
-        world.step();
+    for _ in 0..60 {
+        if world.granted("fix").len() < 20 {
+            world.step();
+        }
     }
     let mut down = 0;
     for name in &lost {
@@ -140,6 +146,7 @@ fn more_failures_than_are_listed_stay_failures_when_the_nodes_come_back() {
         down,
         "a node that is gone is counted all the same"
     );
+    assert_told!(world);
 }
 
 #[test]
@@ -179,6 +186,7 @@ fn a_rollout_that_stands_still_is_told_as_stalled_and_goes_on_when_it_can() {
         "Progressing",
         "the time counts from when there is something to do"
     );
+    assert_told!(world);
 }
 
 #[test]
@@ -200,4 +208,5 @@ fn what_waits_for_a_person_has_no_deadline() {
     world.answers.insert("b".into(), Answer::Loads(20));
     world.steps(15);
     assert_eq!(world.ready_reason("fix"), "Progressing");
+    assert_told!(world);
 }

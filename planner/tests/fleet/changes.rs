@@ -68,6 +68,7 @@ fn a_node_that_is_deselected_in_mid_flight_holds_its_slot_until_it_ended() {
     assert!(!world.granted("fix").contains(&first), "what ended is left alone");
     assert_eq!(world.set("fix").status.counts.selected, 1);
     assert_eq!(world.ready_reason("fix"), "Complete");
+    assert_told!(world);
 }
 
 #[test]
@@ -90,6 +91,7 @@ fn a_node_that_is_deselected_in_mid_flight_and_lost_is_a_failure() {
     assert_eq!(world.ready_reason("fix"), "Halted");
     assert!(world.granted("fix").is_empty(), "what failed has ended");
     assert_eq!(world.rollout("fix").status.failed.lost, 1);
+    assert_told!(world);
 }
 
 #[test]
@@ -108,6 +110,7 @@ fn nothing_new_is_granted_to_a_node_that_is_selected_no_longer() {
     world.steps(10);
     let object = world.snapshot.nodes["a"].object.as_ref().unwrap();
     assert_eq!(object.spec.livepatches[0].module.name, "m");
+    assert_told!(world);
 }
 
 #[test]
@@ -134,6 +137,7 @@ fn a_new_kernel_build_in_mid_rollout_has_its_own_canary_within_the_budget() {
         (kernels.len(), kernels[0].release.as_str(), kernels[0].settled),
         (1, "7.2", 6)
     );
+    assert_told!(world);
 }
 
 #[test]
@@ -149,6 +153,7 @@ fn a_node_that_changes_its_wave_in_mid_flight_stays_where_it_was_granted() {
     }
     world.steps(30);
     assert_eq!(world.ready_reason("fix"), "Complete");
+    assert_told!(world);
 }
 
 #[test]
@@ -181,6 +186,7 @@ fn waves_that_passed_in_a_former_start_do_not_count_even_if_nobody_wrote_that_it
     );
     assert_eq!(world.set("fix").rollouts[0].status.start, 3);
     assert_eq!(world.look(), Decision::default());
+    assert_told!(world);
 }
 
 #[test]
@@ -217,6 +223,7 @@ fn a_set_that_returns_while_its_other_revision_is_being_loaded_takes_that_grant_
             "{name}: {grants:?}"
         );
     }
+    assert_told!(world);
 }
 
 #[test]
@@ -250,6 +257,7 @@ fn a_cap_over_all_sets_is_kept_and_named() {
         (world.ready_reason("left"), world.ready_reason("right")),
         ("Complete".into(), "Complete".into())
     );
+    assert_told!(world);
 }
 
 #[test]
@@ -275,6 +283,7 @@ fn a_node_that_is_held_from_this_moment_gets_no_grant_with_its_hold() {
     world.steps(3);
     assert!(world.granted("fix").is_empty());
     assert_eq!(world.set("fix").status.counts.held, 3);
+    assert_told!(world);
 }
 
 #[test]
@@ -301,6 +310,7 @@ fn a_freeze_stops_every_grant_and_holds_what_was_not_begun() {
     world.steps(40);
     assert!(hold(&world, &first).is_empty());
     assert_eq!(world.ready_reason("fix"), "Complete");
+    assert_told!(world);
 }
 
 /// Three nodes of which the first has settled; the others hold a grant of the first leader and are slow.
@@ -350,6 +360,7 @@ fn more_grants_than_the_budget_are_given_again_one_after_the_other() {
     }
     world.steps(20);
     assert_eq!(world.ready_reason("fix"), "Complete");
+    assert_told!(world);
 }
 
 #[test]
@@ -363,4 +374,5 @@ fn a_grant_that_arrived_late_gets_a_slot_like_any_other_node() {
     assert_ne!(epoch(&world, late), "lease/2", "the other one holds the slot");
     assert_eq!(epoch(&world, &slow[1]), "lease/2");
     assert_eq!(world.set("fix").status.counts.pending, 1);
+    assert_told!(world);
 }

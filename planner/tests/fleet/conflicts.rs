@@ -99,6 +99,7 @@ fn sets_that_patch_one_function_are_told_before_a_node_is_touched() {
         "Complete",
         "with the other set gone it goes on"
     );
+    assert_told!(world);
 }
 
 #[test]
@@ -109,6 +110,7 @@ fn sets_that_have_nothing_in_common_go_their_ways() {
         (world.ready_reason("first"), world.ready_reason("second")),
         ("Complete".into(), "Complete".into())
     );
+    assert_told!(world);
 }
 
 #[test]
@@ -122,6 +124,7 @@ fn sets_that_share_a_function_and_no_node_go_their_ways() {
         (world.ready_reason("first"), world.ready_reason("second")),
         ("Complete".into(), "Complete".into())
     );
+    assert_told!(world);
 }
 
 #[test]
@@ -144,6 +147,7 @@ fn what_is_there_stays_and_the_new_revision_of_the_older_set_is_the_newcomer() {
             "the former revision stays granted"
         );
     }
+    assert_told!(world);
 }
 
 #[test]
@@ -163,6 +167,7 @@ fn only_a_kernel_build_on_which_they_meet_counts() {
         "the other set has nothing for that kernel"
     );
     assert_eq!(world.granted("second"), names(&["a", "c"]));
+    assert_told!(world);
 }
 
 #[test]
@@ -172,4 +177,5 @@ fn an_off_band_livepatch_that_may_replace_is_refused_before_a_node_is_touched() 
     world.steps(10);
     assert_eq!(accepted(&mut world, "second").0, "ReplaceFlagUnproven");
     assert!(world.granted("second").is_empty());
+    assert_told!(world);
 }

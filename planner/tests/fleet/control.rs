@@ -51,6 +51,7 @@ fn an_aborted_rollout_never_goes_on_and_another_revision_does() {
         "the abort belongs to its revision"
     );
     assert!(!world.granted("fix").contains("d"));
+    assert_told!(world);
 }
 
 #[test]
@@ -64,6 +65,7 @@ fn an_aborted_rollout_says_so_even_if_its_artefact_is_away_or_no_node_is_selecte
     world.snapshot.nodes.clear();
     world.steps(2);
     assert_eq!(world.ready_reason("fix"), "Aborted");
+    assert_told!(world);
 }
 
 #[test]
@@ -80,6 +82,7 @@ fn a_node_that_is_left_out_is_not_granted_and_nothing_waits_for_it() {
     world.steps(20);
     assert_eq!(world.granted("fix"), names(&["a", "b", "c"]));
     assert_eq!(world.ready_reason("fix"), "Complete");
+    assert_told!(world);
 }
 
 #[test]
@@ -104,6 +107,7 @@ fn leaving_out_a_failed_node_undoes_no_halt_but_the_next_attempt_does_without_it
     assert_eq!(world.ready_reason("fix"), "Complete");
     let counts = world.set("fix").status.counts;
     assert_eq!((counts.settled, counts.excluded), (3, 1));
+    assert_told!(world);
 }
 
 #[test]
@@ -126,4 +130,5 @@ fn a_node_in_flight_that_is_left_out_holds_its_slot_until_it_ended() {
     world.steps(60);
     assert_eq!(world.granted("fix").len(), 3);
     assert_eq!(world.ready_reason("fix"), "Complete");
+    assert_told!(world);
 }

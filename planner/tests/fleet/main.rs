@@ -2,13 +2,22 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+/// Compares what was written in a story with the transcript that stands beside it, under `snapshots`.
+macro_rules! assert_told {
+    ($world:expr) => {
+        insta::assert_snapshot!($world.told())
+    };
+}
+
 mod budgets;
 mod changes;
 mod conflicts;
 mod control;
+mod mixed;
 mod removal;
 mod rollback;
 mod rules;
 mod scenarios;
 mod stories;
+mod transcript;
 mod world;

@@ -65,6 +65,7 @@ fn with_unload_they_are_granted_absence_until_the_agent_says_that_it_is_gone() {
     }];
     world.steps(2);
     assert!(entries(&world).is_empty());
+    assert_told!(world);
 }
 
 #[test]
@@ -73,4 +74,5 @@ fn one_that_is_selected_again_before_keeps_it() {
     label(&mut world, "edge");
     world.steps(3);
     assert!(entries(&world).iter().all(|grant| grant.state == DesiredState::Loaded));
+    assert_told!(world);
 }

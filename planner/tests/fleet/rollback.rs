@@ -92,6 +92,7 @@ fn a_canary_that_warns_goes_back_and_the_rest_is_never_touched() {
     world.steps(60);
     assert_eq!(world.ready_reason("fix"), "Complete", "another revision goes on");
     assert_eq!(runs(&world, "n3"), ["o"]);
+    assert_told!(world);
 }
 
 #[test]
@@ -115,6 +116,7 @@ fn a_person_rolls_a_complete_rollout_back_within_its_budget() {
     for n in 0..5 {
         assert_eq!(runs(&world, &format!("n{n}")), ["m"]);
     }
+    assert_told!(world);
 }
 
 #[test]
@@ -130,6 +132,7 @@ fn where_nothing_was_before_nothing_is_after() {
         assert_eq!(grants[0].state, DesiredState::Absent);
     }
     assert_eq!(world.look(), Decision::default());
+    assert_told!(world);
 }
 
 #[test]
@@ -144,6 +147,7 @@ fn an_agent_that_cannot_remove_is_not_asked_to() {
         let grants = &node.object.as_ref().unwrap().spec.livepatches;
         assert_eq!(grants[0].state, DesiredState::Loaded);
     }
+    assert_told!(world);
 }
 
 #[test]
@@ -160,6 +164,7 @@ fn a_grant_in_flight_is_taken_back_in_its_own_slot() {
         grants[0].back && grants[0].module.name == "m",
         "the leave to load is gone"
     );
+    assert_told!(world);
 }
 
 #[test]
@@ -214,6 +219,7 @@ fn a_failure_on_the_way_back_halts_until_the_next_attempt() {
     world.steps(60);
     assert_eq!(world.ready_reason("fix"), "RolledBack");
     assert_eq!(runs(&world, "n3"), ["m"]);
+    assert_told!(world);
 }
 
 #[test]
@@ -229,6 +235,7 @@ fn the_way_back_can_be_paused_by_an_abort_and_taken_up_again() {
     world.rollout("fix").control.state = ControlState::RolledBack;
     world.steps(60);
     assert_eq!(world.ready_reason("fix"), "RolledBack");
+    assert_told!(world);
 }
 
 #[test]
@@ -245,6 +252,7 @@ fn what_has_gone_back_stays_so_for_the_operator_that_takes_over() {
             "{decision:?}"
         );
     }
+    assert_told!(world);
 }
 
 proptest! {

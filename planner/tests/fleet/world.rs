@@ -1,5 +1,6 @@
 //! A fleet in memory. It carries out what the planner decides, to the letter, and its nodes answer as they are told to.
 
+use crate::transcript::Transcript;
 use jiff::{SignedDuration, Timestamp};
 use livepatch_crds::node::{DesiredState, Grant, GrantResult, GrantStatus, KernelIdentity, LoadedLivepatch, Owner};
 use livepatch_crds::rollout::LivepatchRolloutStatus;
@@ -46,6 +47,7 @@ pub struct World {
     observations: Observations,
     waited: BTreeMap<String, u32>,
     resource_version: u64,
+    transcript: Transcript,
 }
 
 impl World {
@@ -69,6 +71,7 @@ impl World {
             observations: Observations::default(),
             waited: BTreeMap::new(),
             resource_version: 0,
+            transcript: Transcript::default(),
         }
     }
 
@@ -141,6 +144,7 @@ impl World {
     pub fn step(&mut self) -> Decision {
         let before: Vec<(String, String)> = self.ready_reasons();
         let decision = self.look();
+        self.transcript.record(&decision, self.now);
         self.carry_out(&decision);
         for (set, from) in before {
             let to = self.ready_reason(&set);
@@ -158,6 +162,11 @@ impl World {
         for _ in 0..number {
             self.step();
         }
+    }
+
+    /// What was written so far, as a text.
+    pub fn told(&self) -> &str {
+        self.transcript.text()
     }
 
     /// Another operator takes over: it has seen nothing.
