@@ -9,12 +9,26 @@ use livepatch_module::{Architecture, Format, Function, Inspection, Object, Repla
 use livepatch_planner::node::{Answer, Key, Leftover, Plan, Record, Refusal, Running, Situation, Standing, Wish, plan};
 
 /// A node with what it runs and remembers.
-#[derive(Default)]
 pub struct Scene {
     pub running: Vec<Running>,
     pub leftovers: Vec<Leftover>,
     pub records: Vec<Record>,
     pub known: BTreeMap<String, Inspection>,
+    pub forced: Option<bool>,
+    pub replace_set: bool,
+}
+
+impl Default for Scene {
+    fn default() -> Self {
+        Self {
+            running: Vec::new(),
+            leftovers: Vec::new(),
+            records: Vec::new(),
+            known: BTreeMap::new(),
+            forced: Some(false),
+            replace_set: false,
+        }
+    }
 }
 
 pub fn key(set: &str, module: &str) -> Key {
@@ -92,8 +106,8 @@ impl Scene {
         let situation = Situation {
             running: &self.running,
             leftovers: &self.leftovers,
-            forced: Some(false),
-            replace_set: false,
+            forced: self.forced,
+            replace_set: self.replace_set,
             records: &self.records,
             known: &self.known,
         };
