@@ -103,7 +103,7 @@ impl Agent {
         let journal = state_of(file.read());
         let (sender, desired) = watch::channel(Desired::Unknown);
         Ok(Self {
-            cluster: Cluster::new(client.clone(), &settings),
+            cluster: Cluster::new(client.clone(), &settings, metrics.clone()),
             settings,
             client,
             kernel,
@@ -131,6 +131,11 @@ impl Agent {
     /// Says in place of the watch what the object is, for those who call [`Self::pass`] themselves.
     pub fn tell(&self, desired: Desired) {
         self.sender.send_replace(desired);
+    }
+
+    /// What says so with every change, for those who watch in its place.
+    pub fn sender(&self) -> watch::Sender<Desired> {
+        self.sender.clone()
     }
 
     /// Works until it is told to leave. A transition that runs then is left to the next agent.
@@ -161,7 +166,7 @@ impl Agent {
     }
 
     /// Until something changed, or it is time to look again.
-    async fn rest(&mut self, recheck: Duration) {
+    pub async fn rest(&mut self, recheck: Duration) {
         tokio::select! {
             () = self.leave.cancelled() => return,
             () = tokio::time::sleep(recheck) => return,

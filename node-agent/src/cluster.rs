@@ -9,6 +9,7 @@ use livepatch_crds::{NodeLivepatch, NodeLivepatchStatus};
 use serde_json::json;
 use thiserror::Error;
 
+use crate::metrics::{Metrics, RequestLabels};
 use crate::settings::Settings;
 
 /// Field manager of the agents, and their product name in `User-Agent`.
@@ -64,7 +65,33 @@ pub struct Cluster {
     node: String,
     lease: String,
     limit: Duration,
+    metrics: Metrics,
 }
+
+/// One kind of call.
+#[derive(Clone, Copy)]
+struct Call {
+    /// As an error tells it.
+    what: &'static str,
+    verb: &'static str,
+    resource: &'static str,
+}
+
+const READ_NODE: Call = Call {
+    what: "reading the NodeLivepatch",
+    verb: "get",
+    resource: "nodelivepatches",
+};
+const READ_LEASE: Call = Call {
+    what: "reading the operator's Lease",
+    verb: "get",
+    resource: "leases",
+};
+const WRITE_STATUS: Call = Call {
+    what: "writing the status",
+    verb: "patch_status",
+    resource: "nodelivepatches",
+};
 
 impl std::fmt::Debug for Cluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -76,27 +103,25 @@ impl std::fmt::Debug for Cluster {
 
 impl Cluster {
     /// The API server behind a client, which should not retry by itself: whoever calls here decides that.
-    pub fn new(client: Client, settings: &Settings) -> Self {
+    pub fn new(client: Client, settings: &Settings, metrics: Metrics) -> Self {
         Self {
             nodes: Api::all(client.clone()),
             leases: Api::namespaced(client, &settings.lease_namespace),
             node: settings.node.clone(),
             lease: settings.lease_name.clone(),
             limit: settings.times.call,
+            metrics,
         }
     }
 
     /// The node's object as it is now: a quorum read, never one from a cache.
     pub async fn node(&self) -> Result<Option<NodeLivepatch>, ClusterError> {
-        self.call("reading the NodeLivepatch", self.nodes.get_opt(&self.node))
-            .await
+        self.call(READ_NODE, self.nodes.get_opt(&self.node)).await
     }
 
     /// The present leadership of the operator, as a grant spells it; `None` if there is no Lease.
     pub async fn epoch(&self) -> Result<Option<String>, ClusterError> {
-        let lease = self
-            .call("reading the operator's Lease", self.leases.get_opt(&self.lease))
-            .await?;
+        let lease = self.call(READ_LEASE, self.leases.get_opt(&self.lease)).await?;
         Ok(lease.and_then(|lease| {
             let transitions = lease.spec.and_then(|spec| spec.lease_transitions).unwrap_or(0);
             Some(format!("{}/{transitions}", lease.metadata.uid?))
@@ -113,29 +138,35 @@ impl Cluster {
             ..PatchParams::default()
         };
         let written = self
-            .call(
-                "writing the status",
-                self.nodes.patch_status(&self.node, &parameters, &patch),
-            )
+            .call(WRITE_STATUS, self.nodes.patch_status(&self.node, &parameters, &patch))
             .await?;
         Ok(written.metadata.resource_version)
     }
 
     async fn call<T>(
         &self,
-        call: &'static str,
+        call: Call,
         request: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, ClusterError> {
-        match tokio::time::timeout(self.limit, request).await {
+        let Call { what, verb, resource } = call;
+        let answer = match tokio::time::timeout(self.limit, request).await {
             Err(_) => Err(ClusterError::Timeout {
-                call,
+                call: what,
                 limit: self.limit,
             }),
             Ok(Err(source)) => Err(ClusterError::Call {
-                call,
+                call: what,
                 source: Box::new(source),
             }),
             Ok(Ok(answer)) => Ok(answer),
-        }
+        };
+        let outcome = answer.as_ref().map_or_else(ClusterError::reason, |_| "Done");
+        let labels = RequestLabels {
+            verb,
+            resource,
+            outcome,
+        };
+        self.metrics.requests.get_or_create(&labels).inc();
+        answer
     }
 }

@@ -35,6 +35,17 @@ pub struct StepLabel {
     pub step: &'static str,
 }
 
+/// A label with what was asked of the API server, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// `get` or `patch_status`.
+    pub verb: &'static str,
+    /// The resource in the API.
+    pub resource: &'static str,
+    /// `Done`, or a reason code.
+    pub outcome: &'static str,
+}
+
 /// What an agent counts.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -48,6 +59,8 @@ pub struct Metrics {
     reasons: Arc<Mutex<BTreeSet<String>>>,
     /// Status writes.
     pub status_writes: Counter,
+    /// Requests to the API server.
+    pub requests: Family<RequestLabels, Counter>,
     /// Livepatches that the kernel holds.
     pub loaded: Gauge,
     transitions: Histogram,
@@ -62,6 +75,7 @@ impl Default for Metrics {
             failures: Family::default(),
             reasons: Arc::default(),
             status_writes: Counter::default(),
+            requests: Family::default(),
             loaded: Gauge::default(),
             transitions: Histogram::new(TRANSITION_SECONDS),
             gaps: Histogram::new(GAP_SECONDS),
@@ -78,6 +92,11 @@ impl Metrics {
         registry.register("steps", "Steps taken", metrics.steps.clone());
         registry.register("failures", "Failures, by reason code", metrics.failures.clone());
         registry.register("status_writes", "Writes of the status", metrics.status_writes.clone());
+        registry.register(
+            "api_requests",
+            "Requests to the API server but watches",
+            metrics.requests.clone(),
+        );
         registry.register(
             "loaded_livepatches",
             "Livepatches that the kernel holds",

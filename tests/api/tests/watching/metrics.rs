@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use livepatch_agent::metrics::{Metrics as AgentMetrics, StepLabel};
+use livepatch_agent::metrics::{Metrics as AgentMetrics, RequestLabels, StepLabel};
 use livepatch_crds::conditions::{READY, Saying, merge};
 use livepatch_crds::rollout::Failure;
 use livepatch_crds::set::LivepatchSetStatus;
@@ -65,6 +65,12 @@ fn agent() -> Vec<Family> {
     let metrics = AgentMetrics::registered(&mut registry);
     metrics.failed("SymbolNotFound");
     metrics.steps.get_or_create(&StepLabel { step: "load" }).inc();
+    let request = RequestLabels {
+        verb: "get",
+        resource: "leases",
+        outcome: "Done",
+    };
+    metrics.requests.get_or_create(&request).inc();
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
     read(&text)
