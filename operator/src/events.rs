@@ -12,10 +12,14 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
-/// Most events about one object at once.
+/// Most events about one object at once; about a rollout, most in all, as far as one leader tells.
 const BURST: u32 = 20;
-/// After that, one more in this time.
+/// Of these, kept for warnings: many waves shall not leave the failures of the last one untold.
+const FOR_WARNINGS: u32 = BURST / 2;
+/// After that, one more about a set in this time.
 const REFILL: Duration = Duration::from_mins(5);
+/// How long is remembered how much was said of an object, if there are too many.
+const REMEMBERED: Duration = Duration::from_hours(24);
 /// An event is not worth a longer wait.
 const PUBLISHING: Duration = Duration::from_secs(2);
 /// Objects of which is remembered how much was said.
@@ -35,15 +39,26 @@ struct Budget {
 }
 
 impl Budget {
-    fn take(&mut self, now: Instant) -> bool {
+    fn full(now: Instant) -> Self {
+        Self {
+            left: BURST,
+            since: now,
+        }
+    }
+
+    /// A set lives for years, and is heard of again; a rollout comes to its end.
+    fn refill(&mut self, now: Instant) {
         let refilled = now.saturating_duration_since(self.since).as_secs() / REFILL.as_secs();
         if refilled > 0 {
             let more = u32::try_from(refilled).unwrap_or(BURST);
             self.left = self.left.saturating_add(more).min(BURST);
             self.since = now;
         }
-        let free = self.left > 0;
-        self.left = self.left.saturating_sub(1);
+    }
+
+    fn take(&mut self, warning: bool) -> bool {
+        let free = self.left > if warning { 0 } else { FOR_WARNINGS };
+        self.left -= u32::from(free);
         free
     }
 }
@@ -69,7 +84,7 @@ impl Events {
         } else {
             tracing::info!(reason = happening.reason, %kind, name, "{note}");
         }
-        if !self.allow(uid, Instant::now()) {
+        if !self.allow(uid, kind, happening.warning, Instant::now()) {
             return;
         }
         let event = Event {
@@ -107,19 +122,19 @@ impl Events {
         }
     }
 
-    fn allow(&mut self, uid: &str, now: Instant) -> bool {
+    fn allow(&mut self, uid: &str, kind: Kind, warning: bool, now: Instant) -> bool {
         if self.budgets.len() >= MAX_OBJECTS && !self.budgets.contains_key(uid) {
             self.budgets
-                .retain(|_, budget| now.saturating_duration_since(budget.since) < REFILL);
+                .retain(|_, budget| now.saturating_duration_since(budget.since) < REMEMBERED);
         }
         if self.budgets.len() >= MAX_OBJECTS && !self.budgets.contains_key(uid) {
             return false;
         }
-        let fresh = Budget {
-            left: BURST,
-            since: now,
-        };
-        self.budgets.entry(uid.to_owned()).or_insert(fresh).take(now)
+        let budget = self.budgets.entry(uid.to_owned()).or_insert_with(|| Budget::full(now));
+        if kind == Kind::Set {
+            budget.refill(now);
+        }
+        budget.take(warning)
     }
 }
 
@@ -128,14 +143,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_has_its_events_and_then_few() {
-        let mut budget = Budget {
-            left: BURST,
-            since: Instant::now(),
-        };
+    fn what_happens_often_leaves_room_for_warnings() {
+        let mut budget = Budget::full(Instant::now());
+        let of = |budget: &mut Budget, warning| (0..100).filter(|_| budget.take(warning)).count();
+        assert_eq!(of(&mut budget, false), (BURST - FOR_WARNINGS) as usize);
+        assert_eq!(of(&mut budget, true), FOR_WARNINGS as usize);
+    }
+
+    #[test]
+    fn a_set_is_heard_of_again() {
+        let mut budget = Budget::full(Instant::now());
         let now = budget.since;
-        assert_eq!((0..100).filter(|_| budget.take(now)).count(), BURST as usize);
-        assert!(budget.take(now + REFILL));
-        assert!(!budget.take(now + REFILL));
+        assert_eq!((0..100).filter(|_| budget.take(true)).count(), BURST as usize);
+        budget.refill(now + REFILL / 2);
+        assert!(!budget.take(true));
+        budget.refill(now + REFILL);
+        assert!(budget.take(true));
+        assert!(!budget.take(true));
     }
 }

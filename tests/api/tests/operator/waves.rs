@@ -167,6 +167,46 @@ async fn a_failed_canary_halts_and_another_attempt_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_has_twenty_events_whatever_fails_in_it() {
+    let cluster = Cluster::start("events").await;
+    let artefacts = Artefacts::default();
+    let fleet = Fleet::start(&cluster.admin);
+    let fails = Conduct::Fails {
+        reason: "SymbolNotFound",
+        message: "finit_module: ENOENT: symbol nft_no_such_function not found",
+    };
+    let nodes = ["a", "b", "c", "d", "e", "f"];
+    for name in nodes {
+        cluster.node(name, json!({})).await;
+        fleet.agent(name, 0, fails.clone()).await;
+    }
+    let bears_all = json!({"rollout": {"maxFailed": nodes.len()}});
+    cluster.set("hot", &artefacts.push("fix"), bears_all).await;
+    let operator = cluster.operator("one", &artefacts).await;
+    for attempt in 1..=4 {
+        if attempt > 1 {
+            cluster.control("hot", json!({"attempt": attempt})).await;
+        }
+        eventually("every node fails", async || {
+            let rollouts = cluster.rollouts().await;
+            let status = rollouts.first().and_then(|rollout| rollout.status.as_ref());
+            status.is_some_and(|status| (status.failed.attempt, status.failed.refused) == (attempt, 6))
+        })
+        .await;
+    }
+    sleep(Duration::from_secs(3)).await;
+    let uid = cluster.rollouts().await[0].uid();
+    let events: Api<Event> = Api::namespaced(cluster.admin.clone(), "default");
+    let events = events.list(&ListParams::default()).await.unwrap().items;
+    let of_rollout = events
+        .iter()
+        .filter(|event| event.regarding.as_ref().is_some_and(|regarding| regarding.uid == uid));
+    // 24 failures and the beginning of a wave.
+    assert_eq!(of_rollout.count(), 20);
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_empty_canary_wave_waits_for_a_person() {
     let cluster = Cluster::start("empty").await;
     let artefacts = Artefacts::default();
