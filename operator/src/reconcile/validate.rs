@@ -133,7 +133,7 @@ impl View {
             self.take_in_node(node);
         }
         self.observations
-            .observe(&mut self.snapshot.nodes, &self.snapshot.sets, now);
+            .observe_changed(&mut self.snapshot.nodes, &changed, &self.snapshot.sets, now);
         for name in changed {
             if let Some(node) = self.snapshot.nodes.get_mut(&name) {
                 node.late = self.inherited.late(node);
@@ -233,7 +233,7 @@ impl View {
                     ..NodeObject::default()
                 },
             });
-        let view = NodeView {
+        let mut view = NodeView {
             uid: node.uid.clone(),
             labels: content.labels.clone(),
             boot_id: content.boot_id.clone(),
@@ -242,6 +242,14 @@ impl View {
             late: BTreeSet::new(),
             effective_since: BTreeMap::new(),
         };
+        if let Some(before) = self
+            .snapshot
+            .nodes
+            .remove(&name)
+            .filter(|before| before.uid == view.uid)
+        {
+            view.effective_since = before.effective_since;
+        }
         self.snapshot.nodes.insert(name, view);
     }
 }

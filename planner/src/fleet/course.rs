@@ -6,7 +6,7 @@ use super::progress::{Progress, progress, wave_names};
 use super::reasons;
 use super::rollback::{self, Rollback};
 use super::snapshot::{Leave, NodeView, RolloutView, SetView};
-use super::standing::{Placed, Standing, Yardstick, count, current_grant, key, standing};
+use super::standing::{Placed, Standing, Yardstick, count, current_grant, standing};
 use super::starts;
 use super::waves::assign;
 use jiff::{SignedDuration, Timestamp};
@@ -178,7 +178,7 @@ fn next_settled(nodes: &Placed<'_>, by: &Yardstick<'_>) -> Option<Timestamp> {
         .filter(|(_, _, standing)| *standing == Standing::InFlight)
         .filter_map(|(_, node, _)| {
             let grant = current_grant(node, by)?;
-            let since = node.effective_since.get(&key(grant))?;
+            let since = node.effective_since(grant)?;
             since.checked_add(by.min_ready).ok()
         })
         .min()

@@ -2,8 +2,9 @@
 
 use super::decision::{Decision, NewNodeObject, NodeChange, StaleNodeObject};
 use super::removal;
-use super::snapshot::{NodeView, Snapshot};
-use super::standing::{is_leaving, is_skipped, is_unresolved, own_object, report};
+use super::snapshot::{NodeView, SetView, Snapshot};
+use super::standing::{is_leaving, is_skipped, is_unresolved, own_object, report, set_grant};
+use kube::core::SelectorExt;
 use livepatch_crds::bounded::bounded;
 use livepatch_crds::node::{DesiredState, Grant, MAX_LIVEPATCHES, NodeLivepatchSpec};
 use livepatch_crds::{LivepatchType, SKIP_LABEL};
@@ -17,12 +18,27 @@ const MAX_HOLD: usize = 256;
 /// What each node's object shall be.
 pub(super) struct NodeObjects<'a> {
     snapshot: &'a Snapshot,
+    /// Only of nodes whose object may have to be other than it is: in a large fleet they are few.
     wanted: BTreeMap<&'a str, Wanted>,
 }
 
 struct Wanted {
     spec: NodeLivepatchSpec,
     new_grants: usize,
+}
+
+/// What becomes of an entry by its set alone.
+enum Fate<'a> {
+    Kept,
+    /// As the set's removalPolicy says.
+    Removed(&'a SetView),
+    Dropped,
+}
+
+impl Fate<'_> {
+    fn kept_if(kept: bool) -> Self {
+        if kept { Self::Kept } else { Self::Dropped }
+    }
 }
 
 impl<'a> NodeObjects<'a> {
@@ -38,23 +54,29 @@ impl<'a> NodeObjects<'a> {
             .nodes
             .iter()
             .filter_map(|(name, node)| {
-                let mut spec = own_object(node)?.spec.clone();
-                spec.hold = hold(node, snapshot);
-                spec.livepatches.retain_mut(|grant| {
-                    use kube::core::SelectorExt;
-                    match selectors.get(grant.set.uid.as_str()) {
-                        // Selected again before it was gone: it is left alone until it is granted anew.
-                        Some((_, Some(selector))) if selector.matches(&node.labels) => {
-                            grant.state != DesiredState::Absent || grant.back
-                        }
-                        Some((set, Some(_))) => {
-                            is_leaving(node, &grant.set.uid, &snapshot.leave)
-                                || removal::keeps(grant, set, node, &snapshot.leave)
-                        }
-                        // A selector that cannot be read selects nothing new, and takes nothing away.
-                        Some((_, None)) => true,
-                        None => false,
+                let object = own_object(node)?;
+                let fate = |grant: &Grant| match selectors.get(grant.set.uid.as_str()) {
+                    // Selected again before it was gone: it is left alone until it is granted anew.
+                    Some((_, Some(selector))) if selector.matches(&node.labels) => {
+                        Fate::kept_if(grant.state != DesiredState::Absent || grant.back)
                     }
+                    Some((_, Some(_))) if is_leaving(node, &grant.set.uid, &snapshot.leave) => Fate::Kept,
+                    Some((set, Some(_))) => Fate::Removed(set),
+                    // A selector that cannot be read selects nothing new, and takes nothing away.
+                    Some((_, None)) => Fate::Kept,
+                    None => Fate::Dropped,
+                };
+                let hold = hold(node, snapshot);
+                let is_kept = |grant| matches!(fate(grant), Fate::Kept);
+                if object.spec.hold == hold && object.spec.livepatches.iter().all(is_kept) {
+                    return None;
+                }
+                let mut spec = object.spec.clone();
+                spec.hold = hold;
+                spec.livepatches.retain_mut(|grant| match fate(grant) {
+                    Fate::Kept => true,
+                    Fate::Removed(set) => removal::keeps(grant, set, node, &snapshot.leave),
+                    Fate::Dropped => false,
                 });
                 Some((name.as_str(), Wanted { spec, new_grants: 0 }))
             })
@@ -64,9 +86,7 @@ impl<'a> NodeObjects<'a> {
 
     /// Gives a grant; it takes the place of the set's former one. The Cumulative livepatch comes first in load order.
     pub fn grant(&mut self, node: &str, grant: Grant) {
-        let Some(wanted) = self.wanted.get_mut(node) else {
-            return;
-        };
+        let Some(wanted) = self.wanted(node) else { return };
         let entries = &mut wanted.spec.livepatches;
         if let Some(former) = entries.iter_mut().find(|entry| entry.set.uid == grant.set.uid) {
             *former = grant;
@@ -82,11 +102,25 @@ impl<'a> NodeObjects<'a> {
 
     /// Writes to a grant of an attempt that it failed, so that it is known for as long as the grant is there.
     pub fn mark_failed(&mut self, node: &str, set_uid: &str, attempt: i32, reason: &str) {
-        let entries = self.wanted.get_mut(node).map(|wanted| &mut wanted.spec.livepatches);
+        let present = self.snapshot.nodes.get(node).and_then(|node| set_grant(node, set_uid));
+        if present.is_none_or(|grant| grant.attempt != attempt || grant.failed.is_some()) {
+            return;
+        }
+        let entries = self.wanted(node).map(|wanted| &mut wanted.spec.livepatches);
         let grant = entries.and_then(|entries| entries.iter_mut().find(|entry| entry.set.uid == set_uid));
-        if let Some(grant) = grant.filter(|grant| grant.attempt == attempt && grant.failed.is_none()) {
+        if let Some(grant) = grant {
             grant.failed = Some(bounded(reason, MAX_REASON));
         }
+    }
+
+    /// What the object of a node shall be, as it is if nobody said otherwise so far.
+    fn wanted(&mut self, node: &str) -> Option<&mut Wanted> {
+        let (name, view) = self.snapshot.nodes.get_key_value(node)?;
+        let object = own_object(view)?;
+        Some(self.wanted.entry(name).or_insert_with(|| Wanted {
+            spec: object.spec.clone(),
+            new_grants: 0,
+        }))
     }
 
     pub fn write_into(self, decision: &mut Decision) {

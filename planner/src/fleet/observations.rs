@@ -1,20 +1,20 @@
 //! Since when each livepatch has been effective on a healthy node, as far as this operator has watched it.
 //!
 //! Nobody else keeps that time: a node's clock may be off, and a time in a status would be one more write for each node.
+//! It is remembered in the nodes' views, from one look to the next.
 
-use super::snapshot::{GrantKey, NodeView, SetView};
+use super::snapshot::{NodeView, SetView};
 use super::standing::{is_carried_out, key, report, set_grant};
 use jiff::Timestamp;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 
-/// What a stretch of time belongs to: the node's uid, and the grant.
-type Key = (String, GrantKey);
-
-/// Remembers from one look to the next. A standby operator looks too, so that a takeover starts no clock anew.
+/// What an operator has looked at. A standby operator looks too, so that a takeover starts no clock anew.
 #[derive(Clone, Debug, Default)]
 pub struct Observations {
-    since: HashMap<Key, Timestamp>,
     has_looked: bool,
+    /// UIDs of the sets that there were.
+    sets: BTreeSet<String>,
 }
 
 impl Observations {
@@ -23,38 +23,59 @@ impl Observations {
     /// At the very first look a node counts as watched all along, since it was watched by the operator before this one, if
     /// its wave has passed or its rollout has gone back; in any other wave its time starts now.
     pub fn observe(&mut self, nodes: &mut BTreeMap<String, NodeView>, sets: &[SetView], now: Timestamp) {
-        let mut still = HashMap::with_capacity(self.since.len());
         for node in nodes.values_mut() {
-            node.effective_since.clear();
-            for set in sets {
-                let Some(grant) = set_grant(node, &set.uid) else {
-                    continue;
-                };
-                if !node.ready || !report(node).is_some_and(|object| is_carried_out(object, grant)) {
-                    continue;
-                }
+            self.look_at(node, sets, now);
+        }
+        self.sets = sets.iter().map(|set| set.uid.clone()).collect();
+        self.has_looked |= !nodes.is_empty();
+    }
+
+    /// The same, if none but the `changed` ones of the nodes may look other than before. What a node is known by beside
+    /// itself are the sets that there are.
+    pub fn observe_changed(
+        &mut self,
+        nodes: &mut BTreeMap<String, NodeView>,
+        changed: &[String],
+        sets: &[SetView],
+        now: Timestamp,
+    ) {
+        let are_as_before = sets.len() == self.sets.len() && sets.iter().all(|set| self.sets.contains(&set.uid));
+        if !self.has_looked || !are_as_before {
+            self.observe(nodes, sets, now);
+            return;
+        }
+        for name in changed {
+            if let Some(node) = nodes.get_mut(name) {
+                self.look_at(node, sets, now);
+            }
+        }
+    }
+
+    fn look_at(&self, node: &mut NodeView, sets: &[SetView], now: Timestamp) {
+        let before = mem::take(&mut node.effective_since);
+        for set in sets {
+            let Some(grant) = set_grant(node, &set.uid) else {
+                continue;
+            };
+            if !node.ready || !report(node).is_some_and(|object| is_carried_out(object, grant)) {
+                continue;
+            }
+            let key = key(grant);
+            let since = if self.has_looked {
+                before.get(&key).copied().unwrap_or(now)
+            } else {
                 let mut rollouts = set.rollouts.iter();
                 let rollout = rollouts.find(|rollout| rollout.name == grant.rollout);
-                let over = rollout.is_some_and(|rollout| {
+                let is_over = rollout.is_some_and(|rollout| {
                     if grant.back {
                         rollout.has_gone_back()
                     } else {
                         rollout.has_passed(&grant.wave)
                     }
                 });
-                let first = if !self.has_looked && over {
-                    Timestamp::UNIX_EPOCH
-                } else {
-                    now
-                };
-                let grant = key(grant);
-                let key = (node.uid.clone(), grant.clone());
-                let since = self.since.get(&key).copied().unwrap_or(first);
-                node.effective_since.insert(grant, since);
-                still.insert(key, since);
-            }
+                if is_over { Timestamp::UNIX_EPOCH } else { now }
+            };
+            node.effective_since.insert(key, since);
         }
-        self.since = still;
-        self.has_looked |= !nodes.is_empty();
     }
 }

@@ -155,8 +155,8 @@ fn going_back(node: &NodeView, grant: &Grant, by: &Yardstick<'_>) -> Standing {
         };
     }
     if is_back {
-        let since = node.effective_since.get(&standing::key(grant));
-        let settled = since.is_some_and(|since| by.now.duration_since(*since) >= by.min_ready);
+        let since = node.effective_since(grant);
+        let settled = since.is_some_and(|since| by.now.duration_since(since) >= by.min_ready);
         return if settled {
             Standing::RolledBack
         } else {

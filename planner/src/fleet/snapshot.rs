@@ -3,7 +3,7 @@
 use super::reasons;
 use jiff::Timestamp;
 use livepatch_crds::conditions::{READY, find};
-use livepatch_crds::node::{NodeLivepatchSpec, NodeLivepatchStatus};
+use livepatch_crds::node::{Grant, NodeLivepatchSpec, NodeLivepatchStatus};
 use livepatch_crds::rollout::{Control, LivepatchRolloutStatus, WaveState};
 use livepatch_crds::set::{LivepatchSetSpec, LivepatchSetStatus, Template};
 use livepatch_module::Inspection;
@@ -226,6 +226,18 @@ pub struct NodeView {
     pub late: BTreeSet<String>,
     /// Since when each grant has been effective on a healthy node without a break, as far as this operator has watched it.
     pub effective_since: BTreeMap<GrantKey, Timestamp>,
+}
+
+impl NodeView {
+    /// Since when `grant` has been effective on this node; `None` if it is not.
+    pub fn effective_since(&self, grant: &Grant) -> Option<Timestamp> {
+        // They are few, and a key would have to be made for a look-up.
+        let mut known = self.effective_since.iter();
+        let found = known.find(|((rollout, attempt, back), _)| {
+            (rollout, *attempt, *back) == (&grant.rollout, grant.attempt, grant.back)
+        });
+        found.map(|(_, since)| *since)
+    }
 }
 
 /// What tells the grants of a node apart: the rollout, the attempt, and whether it is one to go back.

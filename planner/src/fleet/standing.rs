@@ -145,8 +145,8 @@ fn granted(node: &NodeView, object: &NodeObject, grant: &Grant, wave_passed: boo
         return ungranted(node, object, by);
     }
     if is_effective(object, grant) {
-        let since = node.effective_since.get(&key(grant));
-        let settled = since.is_some_and(|since| by.now.duration_since(*since) >= by.min_ready);
+        let since = node.effective_since(grant);
+        let settled = since.is_some_and(|since| by.now.duration_since(since) >= by.min_ready);
         return if settled { Standing::Settled } else { Standing::InFlight };
     }
     match grant_status(object, grant) {

@@ -40,7 +40,10 @@ pub fn assign<'a>(
     set_uid: &str,
 ) -> Result<BTreeMap<&'a str, usize>, ParseExpressionError> {
     let mut left: Vec<(&'a str, &NodeView)> = selected.iter().map(|(name, node)| (*name, *node)).collect();
-    left.sort_by_cached_key(|(_, node)| place(set_uid, &node.uid));
+    // Only a share depends on the order.
+    if waves.iter().any(|wave| wave.node_selector.is_none()) {
+        left.sort_by_cached_key(|(_, node)| place(set_uid, &node.uid));
+    }
     let mut assigned = BTreeMap::new();
     for (index, wave) in waves.iter().enumerate() {
         if let Some(selector) = &wave.node_selector {
