@@ -26,8 +26,12 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
+
+/// A turn writes no longer than this: in a large wave what people say, what fails and what a status tells come between
+/// its grants, and not after them.
+const AT_MOST: Duration = Duration::from_secs(1);
 
 /// What was decided, after its writes: the only thing that can be reported.
 #[derive(Debug, Default)]
@@ -42,6 +46,8 @@ pub struct Applied {
     pub(super) unknown: BTreeMap<String, Value>,
     /// Whether something failed that is to be tried again although nothing changes.
     pub(super) failed: bool,
+    /// Whether time was up before all was written: the rest is decided anew, at once.
+    pub(super) unfinished: bool,
 }
 
 /// What writes need.
@@ -59,6 +65,8 @@ pub struct Apply<'a> {
     pub term: &'a Term,
     /// Ends it.
     pub stop: &'a CancellationToken,
+    /// When the first of the changes came on which the decision rests, if any did.
+    pub news_since: Option<Instant>,
 }
 
 impl Apply<'_> {
@@ -81,6 +89,8 @@ impl Apply<'_> {
             view,
             cut_short: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            unfinished: AtomicBool::new(false),
+            began: Instant::now(),
             unknown: Mutex::default(),
         };
         run.each(new_rollouts, |rollout| run.make_rollout(rollout)).await;
@@ -94,6 +104,7 @@ impl Apply<'_> {
             rollout_statuses,
             happenings,
             failed: run.failed.into_inner(),
+            unfinished: run.unfinished.into_inner(),
             unknown: run.unknown.into_inner().unwrap_or_else(PoisonError::into_inner),
         }
     }
@@ -111,11 +122,14 @@ struct Run<'a> {
     /// The API server is not well, or this operator leads no more.
     cut_short: AtomicBool,
     failed: AtomicBool,
+    unfinished: AtomicBool,
+    began: Instant,
     unknown: Mutex<BTreeMap<String, Value>>,
 }
 
 impl Run<'_> {
-    /// Does one thing to each, some at once. Stops when the API server is not well or this operator leads no more.
+    /// Does one thing to each, some at once. Stops when the API server is not well, this operator leads no more, or time
+    /// is up.
     async fn each<T, F>(&self, items: Vec<T>, act: impl Fn(T) -> F)
     where
         F: Future<Output = Result<(), WriteError>>,
@@ -125,6 +139,10 @@ impl Run<'_> {
             .for_each_concurrent(CONCURRENCY, |item| async move {
                 if self.cut_short.load(Ordering::Relaxed) || !self.by.may_write() {
                     self.cut_short.store(true, Ordering::Relaxed);
+                    return;
+                }
+                if self.began.elapsed() > AT_MOST {
+                    self.unfinished.store(true, Ordering::Relaxed);
                     return;
                 }
                 let result = act(item).await;
@@ -265,6 +283,9 @@ impl Run<'_> {
         let api: Api<NodeLivepatch> = Api::all(self.by.client.clone());
         let (params, patch) = (patch_params(), Patch::Merge(&body));
         let patched = api.patch(&node, &params, &patch);
+        if let Some(since) = self.by.news_since.filter(|_| new_grants > 0) {
+            self.by.metrics.observe_grant(since.elapsed());
+        }
         match request(self.by.metrics, Verb::Patch, Kind::NodeObject, patched).await {
             Ok(object) => {
                 self.by.metrics.count_grants(new_grants);

@@ -61,6 +61,7 @@ pub struct Fetch {
     /// Writes whose outcome is unknown.
     pub unsettled: Unsettled,
     synced: bool,
+    news_since: Option<Instant>,
     stale_since: Option<Instant>,
 }
 
@@ -84,6 +85,7 @@ impl Fetch {
             policies: Policies::default(),
             unsettled: Unsettled::default(),
             synced: false,
+            news_since: None,
             stale_since: None,
         }
     }
@@ -169,6 +171,11 @@ impl Fetch {
         [policies, quiet, self.unsettled.due_in()].into_iter().flatten().min()
     }
 
+    /// When the first of the changes came that the last look took in; `None` if none came.
+    pub fn news_since(&self) -> Option<Instant> {
+        self.news_since
+    }
+
     /// Whether everything was seen once.
     pub fn is_synced(&self) -> bool {
         self.synced
@@ -191,15 +198,20 @@ impl Fetch {
         reason = "three lists for one caller, which names them at once"
     )]
     fn read(
-        &self,
+        &mut self,
     ) -> (
         Vec<Arc<Seen<SetContent>>>,
         Vec<Arc<Seen<RolloutContent>>>,
         Vec<NodeLook>,
     ) {
         let mut caches = self.world.lock();
-        let mut names = caches.nodes.take_changed();
-        names.append(&mut caches.node_objects.take_changed());
+        self.news_since = caches.news_since.take();
+        let mut names = BTreeSet::new();
+        // Not in parts: of the first look it is said since when what it shows has been so.
+        if self.synced {
+            names.append(&mut caches.nodes.take_changed());
+            names.append(&mut caches.node_objects.take_changed());
+        }
         let nodes = names
             .into_iter()
             .map(|name| NodeLook {

@@ -31,7 +31,7 @@ use validate::View;
 const PACE: Duration = Duration::from_millis(5);
 /// A standby only has to remember since when what is effective.
 const STANDBY_PACE: Duration = Duration::from_secs(1);
-/// Turns take at most one part in so many of the time, so that many changes in a large fleet are taken together.
+/// After a turn as long as this part of what was thought: many changes in a large fleet are taken together.
 const SHARE: u32 = 4;
 /// The loop shows that it lives at least this often.
 const BEAT: Duration = Duration::from_secs(10);
@@ -81,7 +81,6 @@ impl Reconciler {
             if !due {
                 continue;
             }
-            let began = Instant::now();
             let turn = self.turn().await;
             let failed = if turn.failed {
                 Some(after_failure.pause())
@@ -95,7 +94,7 @@ impl Reconciler {
                 .min()
                 .map(|pause| Instant::now() + pause);
             let pace = if turn.leads { PACE } else { STANDBY_PACE };
-            self.rest((began.elapsed() / SHARE).max(pace)).await;
+            self.rest((turn.thought / SHARE).max(pace)).await;
         }
     }
 
@@ -111,7 +110,7 @@ impl Reconciler {
 
     /// One turn.
     async fn turn(&mut self) -> Turn {
-        let now = Timestamp::now();
+        let (began, now) = (Instant::now(), Timestamp::now());
         let term = self.term();
         let look = self.fetch.look(term.as_ref()).await;
         let decide = look.decide;
@@ -121,6 +120,7 @@ impl Reconciler {
         let (true, Some(term)) = (decide, term) else {
             return Turn {
                 leads,
+                thought: began.elapsed(),
                 failed: false,
                 again: self.fetch.look_again_in(),
             };
@@ -130,6 +130,7 @@ impl Reconciler {
             self.view.give_leave(self.fetch.leave(Some(&term)));
             decision = decide::decide(&self.view, now, &self.metrics);
         }
+        let thought = began.elapsed();
         let wake = decision.wake_at.map(|at| until(at, now));
         let by = Apply {
             client: &self.client,
@@ -138,16 +139,19 @@ impl Reconciler {
             world: &self.world,
             term: &term,
             stop: &self.stop,
+            news_since: self.fetch.news_since(),
         };
         let mut applied = by.carry_out(decision, &self.view).await;
         for (name, patch) in std::mem::take(&mut applied.unknown) {
             self.fetch.unsettled.add(name, patch);
         }
+        let rest = applied.unfinished.then_some(Duration::ZERO);
         let told = self.report.tell(applied, by, &self.view).await;
         Turn {
             leads,
+            thought,
             failed: told.failed,
-            again: [wake, told.wait, self.fetch.look_again_in()]
+            again: [rest, wake, told.wait, self.fetch.look_again_in()]
                 .into_iter()
                 .flatten()
                 .min(),
@@ -173,6 +177,8 @@ impl Reconciler {
 struct Turn {
     /// Whether this operator led when it began.
     leads: bool,
+    /// How long it took to look and to decide.
+    thought: Duration,
     /// Whether something failed that is to be tried again although nothing changes.
     failed: bool,
     /// When to take the next turn even if nothing changes.

@@ -48,6 +48,7 @@ impl Report {
             happenings,
             unknown: _,
             failed,
+            unfinished: _,
         } = applied;
         let snapshot = view.snapshot();
         let sets: BTreeMap<&str, &SetView> = snapshot.sets.iter().map(|set| (set.name.as_str(), set)).collect();

@@ -20,6 +20,8 @@ pub enum Shown<T> {
     ListEnds,
     /// An object was made or changed.
     Changed(Seen<T>),
+    /// An object was written, and nothing of it changed that is kept but its version.
+    Touched(Seen<T>),
     /// An object was deleted.
     Deleted(Seen<T>),
 }
@@ -91,6 +93,10 @@ impl<T> Cache<T> {
                 self.catch_up_with(&object);
                 self.watched.insert(object.name.clone(), Arc::new(object));
             }
+            Shown::Touched(object) => {
+                self.catch_up_with(&object);
+                self.watched.insert(object.name.clone(), Arc::new(object));
+            }
             Shown::Deleted(object) => {
                 self.changed.insert(object.name.clone());
                 self.catch_up_with(&object);
@@ -102,6 +108,21 @@ impl<T> Cache<T> {
                     self.watched.remove(&object.name);
                 }
             }
+        }
+    }
+
+    /// The same, but as only touched if `is_as_before` says so of the object that is known and the one that is shown.
+    pub fn without_news(&self, shown: Shown<T>, is_as_before: impl Fn(&Seen<T>, &Seen<T>) -> bool) -> Shown<T> {
+        match shown {
+            Shown::Changed(object)
+                if self
+                    .watched
+                    .get(&object.name)
+                    .is_some_and(|known| is_as_before(known, &object)) =>
+            {
+                Shown::Touched(object)
+            }
+            shown => shown,
         }
     }
 
@@ -274,6 +295,23 @@ mod tests {
         );
         assert_eq!(version(&cache, "during"), Some(6));
         assert_eq!(version(&cache, "listed"), Some(2));
+    }
+
+    #[test]
+    fn what_was_only_touched_is_no_change() {
+        let now = Instant::now();
+        let mut cache = Cache::default();
+        let is_as_before = |before: &Seen<u64>, now: &Seen<u64>| before.uid == now.uid;
+        let shown = cache.without_news(Shown::Changed(object("a", "u", 2)), is_as_before);
+        cache.show(shown, now);
+        assert_eq!(cache.take_changed(), ["a".to_owned()].into());
+        let shown = cache.without_news(Shown::Changed(object("a", "u", 3)), is_as_before);
+        cache.show(shown, now);
+        assert!(cache.take_changed().is_empty());
+        assert_eq!(version(&cache, "a"), Some(3));
+        let shown = cache.without_news(Shown::Changed(object("a", "v", 4)), is_as_before);
+        cache.show(shown, now);
+        assert_eq!(cache.take_changed(), ["a".to_owned()].into());
     }
 
     #[test]

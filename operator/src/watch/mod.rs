@@ -95,6 +95,12 @@ impl Watches {
 /// Kinds that are watched into a cache.
 trait Watched: Content {
     fn cache(caches: &mut Caches) -> &mut Cache<Self>;
+
+    /// Whether an object that was written looks as it did before. Its version counts where it is the precondition of a
+    /// write.
+    fn is_as_before(_before: &Seen<Self>, _now: &Seen<Self>) -> bool {
+        false
+    }
 }
 
 impl Watched for SetContent {
@@ -118,6 +124,11 @@ impl Watched for NodeObjectContent {
 impl Watched for NodeContent {
     fn cache(caches: &mut Caches) -> &mut Cache<Self> {
         &mut caches.nodes
+    }
+
+    /// Kubelets write their nodes' statuses again and again, with times in them: some 50 a second from 15,000 nodes.
+    fn is_as_before(before: &Seen<Self>, now: &Seen<Self>) -> bool {
+        (&before.uid, before.deleting, &before.content) == (&now.uid, now.deleting, &now.content)
     }
 }
 
@@ -189,14 +200,21 @@ impl Task {
                 Err(error) => return Some(error),
             };
             let complete = matches!(shown, Shown::ListEnds);
-            let news = !matches!(shown, Shown::ListBegins | Shown::Listed(_));
-            {
+            let now = Instant::now();
+            let news = {
                 let mut caches = self.world.lock();
-                T::cache(&mut caches).show(shown, Instant::now());
+                let cache = T::cache(&mut caches);
+                let shown = cache.without_news(shown, T::is_as_before);
+                let news = !matches!(shown, Shown::ListBegins | Shown::Listed(_) | Shown::Touched(_));
+                cache.show(shown, now);
                 if complete {
                     caches.trouble.remove(&self.kind);
                 }
-            }
+                if news {
+                    caches.news_since.get_or_insert(now);
+                }
+                news
+            };
             if complete {
                 backoff.reset();
                 if logged.take().is_some() {

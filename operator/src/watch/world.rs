@@ -55,6 +55,8 @@ pub struct Caches {
     pub nodes: Cache<NodeContent>,
     /// What is wrong with a watch, for as long as it is.
     pub trouble: BTreeMap<Kind, String>,
+    /// When the first change came that nobody has looked at yet.
+    pub news_since: Option<Instant>,
 }
 
 impl Caches {
@@ -67,6 +69,7 @@ impl Caches {
             node_objects,
             nodes,
             trouble: _,
+            news_since: _,
         } = self;
         [
             sets.complete_as_of(),
