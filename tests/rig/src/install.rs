@@ -46,6 +46,11 @@ impl Programs {
         })
     }
 
+    /// The operator's program.
+    pub fn operator(&self) -> &Path {
+        &self.operator
+    }
+
     /// The agent's program, which is a command line of its own.
     pub fn agent(&self) -> &Path {
         &self.agent
