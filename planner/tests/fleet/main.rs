@@ -14,6 +14,7 @@ mod changes;
 mod conflicts;
 mod control;
 mod mixed;
+mod observations;
 mod removal;
 mod rollback;
 mod rules;
