@@ -3,13 +3,13 @@
 use super::validate::View;
 use crate::metrics::Metrics;
 use jiff::Timestamp;
-use livepatch_planner::fleet::{self, Decision};
+use livepatch_planner::fleet::Decision;
 use std::time::Instant;
 
 /// What to write next.
-pub fn decide(view: &View, now: Timestamp, metrics: &Metrics) -> Decision {
+pub fn decide(view: &mut View, now: Timestamp, metrics: &Metrics) -> Decision {
     let began = Instant::now();
-    let mut decision = fleet::decide(view.snapshot(), now);
+    let mut decision = view.decide(now);
     metrics.observe_decision(began.elapsed());
     if !view.is_whole() {
         // A set which cannot be read is not a set that is gone: what seems to be missing is neither made nor cleared.

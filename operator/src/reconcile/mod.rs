@@ -125,10 +125,10 @@ impl Reconciler {
                 again: self.fetch.look_again_in(),
             };
         };
-        let mut decision = decide::decide(&self.view, now, &self.metrics);
+        let mut decision = decide::decide(&mut self.view, now, &self.metrics);
         if decide::new_grants(&decision) > 0 && self.fetch.confirm_policies().await {
             self.view.give_leave(self.fetch.leave(Some(&term)));
-            decision = decide::decide(&self.view, now, &self.metrics);
+            decision = decide::decide(&mut self.view, now, &self.metrics);
         }
         let thought = began.elapsed();
         let wake = decision.wake_at.map(|at| until(at, now));

@@ -6,8 +6,9 @@ use crate::watch::world::Kind;
 use jiff::Timestamp;
 use livepatch_crds::bounded::{MAX_ENTRY_MESSAGE, bounded};
 use livepatch_crds::node::Grant;
+use livepatch_planner::fleet::observations::Looked;
 use livepatch_planner::fleet::snapshot::{BundleView, Leave, NodeObject, NodeView, RolloutView, SetView, Snapshot};
-use livepatch_planner::fleet::{Observations, rollback};
+use livepatch_planner::fleet::{Decision, Index, Observations, rollback};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the operator knows, from one look to the next.
@@ -18,6 +19,9 @@ pub struct View {
     versions: Versions,
     unreadable: BTreeMap<(Kind, String), String>,
     inherited: Inherited,
+    index: Index,
+    /// Nodes that changed since the last decision.
+    changed: BTreeSet<String>,
 }
 
 /// Grants of former leaderships that were there when the present one began: agents may have begun with those. Others were
@@ -132,12 +136,18 @@ impl View {
         for node in nodes {
             self.take_in_node(node);
         }
-        self.observations
-            .observe_changed(&mut self.snapshot.nodes, &changed, &self.snapshot.sets, now);
+        let nodes = &mut self.snapshot.nodes;
+        let looked = self
+            .observations
+            .observe_changed(nodes, &changed, &self.snapshot.sets, now);
+        if looked == Looked::AtAll {
+            self.changed.extend(nodes.keys().cloned());
+        }
         for name in changed {
-            if let Some(node) = self.snapshot.nodes.get_mut(&name) {
+            if let Some(node) = nodes.get_mut(&name) {
                 node.late = self.inherited.late(node);
             }
+            self.changed.insert(name);
         }
         self.give_leave(leave);
     }
@@ -163,10 +173,19 @@ impl View {
             && *epoch != self.inherited.epoch
         {
             self.inherited = Inherited::of(epoch, &self.snapshot.nodes);
-            for node in self.snapshot.nodes.values_mut() {
-                node.late.clear();
+            for (name, node) in &mut self.snapshot.nodes {
+                if !node.late.is_empty() {
+                    node.late.clear();
+                    self.changed.insert(name.clone());
+                }
             }
         }
+    }
+
+    /// What to write next, as far as it rests on what the planner may know.
+    pub fn decide(&mut self, now: Timestamp) -> Decision {
+        let changed = std::mem::take(&mut self.changed);
+        self.index.decide(&self.snapshot, &changed, now)
     }
 
     /// What the planner may know.

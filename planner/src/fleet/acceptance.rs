@@ -1,8 +1,8 @@
 //! Whether a set may be given new grants at all.
 
-use super::snapshot::{BundleView, SetView, Snapshot};
-use super::standing::{is_leaving, set_grant};
-use super::waves::{Selected, select};
+use super::roster::Roster;
+use super::snapshot::{BundleView, NodeView, SetView};
+use super::standing::set_grant;
 use super::{conflicts, reasons};
 use livepatch_crds::LivepatchType;
 
@@ -33,33 +33,24 @@ impl Acceptance {
 }
 
 /// A set with its nodes.
-pub struct Chosen<'a> {
+pub(super) struct Chosen<'a> {
     /// The set.
     pub set: &'a SetView,
-    /// The nodes it selects.
-    pub selected: Selected<'a>,
-    /// Nodes that it selects no longer and that have a grant of it which has not ended.
-    pub leaving: Selected<'a>,
+    /// The nodes it selects, and those it did when they got a grant which has not ended.
+    pub roster: &'a Roster,
 }
 
-impl<'a> Chosen<'a> {
-    /// The nodes of `set`.
-    pub fn of(set: &'a SetView, snapshot: &'a Snapshot) -> Self {
-        let selected = select(&set.spec.node_selector, &snapshot.nodes).unwrap_or_default();
-        let leaving = snapshot.nodes.iter().filter(|(name, node)| {
-            !selected.contains_key(name.as_str()) && is_leaving(node, &set.uid, &snapshot.leave)
-        });
-        Self {
-            set,
-            leaving: leaving.map(|(name, node)| (name.as_str(), node)).collect(),
-            selected,
-        }
-    }
+/// All sets, and where they can be at odds.
+pub(super) struct Meetings<'a> {
+    /// The sets, the oldest first.
+    pub all: &'a [Chosen<'a>],
+    /// The nodes that concern more than one of them, by name.
+    pub shared: Vec<(&'a str, &'a NodeView)>,
 }
 
 /// Judges the set at `index` of all sets and their nodes.
-pub fn acceptance(index: usize, all: &[Chosen<'_>]) -> Acceptance {
-    let Some(Chosen { set, .. }) = all.get(index) else {
+pub(super) fn acceptance(index: usize, meetings: &Meetings<'_>) -> Acceptance {
+    let Some(Chosen { set, .. }) = meetings.all.get(index) else {
         return Acceptance::refused(reasons::DELETING, String::new());
     };
     if set.deleting {
@@ -68,10 +59,10 @@ pub fn acceptance(index: usize, all: &[Chosen<'_>]) -> Acceptance {
             "the set is being deleted; what is loaded stays".to_owned(),
         );
     }
-    if let Some(conflict) = rival(index, all) {
+    if let Some(conflict) = rival(index, meetings) {
         return conflict;
     }
-    if let Some(conflict) = conflicts::unproven(set).or_else(|| conflicts::conflict(index, all)) {
+    if let Some(conflict) = conflicts::unproven(set).or_else(|| conflicts::conflict(index, meetings)) {
         return conflict;
     }
     match &set.bundle {
@@ -99,23 +90,24 @@ pub fn acceptance(index: usize, all: &[Chosen<'_>]) -> Acceptance {
 
 /// A node has one Cumulative set. Who has a grant there is the incumbent, else the older set; the other gets no new
 /// grants, and both are named.
-fn rival(index: usize, all: &[Chosen<'_>]) -> Option<Acceptance> {
-    let Chosen { set, selected, .. } = all.get(index)?;
+fn rival(index: usize, meetings: &Meetings<'_>) -> Option<Acceptance> {
+    let Chosen { set, roster } = meetings.all.get(index)?;
     if set.spec.livepatch_type != LivepatchType::Cumulative {
         return None;
     }
-    all.iter()
+    let others = meetings.all.iter();
+    others
         .filter(|Chosen { set: other, .. }| {
             other.uid != set.uid && !other.deleting && other.spec.livepatch_type == LivepatchType::Cumulative
         })
-        .find_map(|Chosen { set: other, selected: others, .. }| {
-            let contested = selected.iter().find(|(name, node)| {
+        .find_map(|Chosen { set: other, roster: others }| {
+            let contested = meetings.shared.iter().find(|(name, node)| {
                 let (mine, theirs) = (
                     set_grant(node, &set.uid).is_some(),
                     set_grant(node, &other.uid).is_some(),
                 );
                 let older = (other.created, &other.uid) < (set.created, &set.uid);
-                others.contains_key(*name) && if mine == theirs { older } else { theirs }
+                roster.selects(name) && others.selects(name) && if mine == theirs { older } else { theirs }
             })?;
             Some(Acceptance::refused(
                 reasons::SET_CONFLICT,

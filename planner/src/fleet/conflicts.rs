@@ -3,7 +3,7 @@
 //! Whoever asks for a new grant is the newcomer and is refused; what another set has on the node, or will have because it
 //! is older, stays as it is. What an artefact does not tell, the node's agent finds.
 
-use super::acceptance::{Acceptance, Chosen};
+use super::acceptance::{Acceptance, Meetings};
 use super::snapshot::{BundleView, Described, ModuleView, NodeView, SetView};
 use super::standing::{Coverage, coverage, report, set_grant};
 use livepatch_crds::LivepatchType;
@@ -29,15 +29,17 @@ pub(super) fn unproven(set: &SetView) -> Option<Acceptance> {
 }
 
 /// What speaks against new grants of the set at `index`, because of another set on the same node.
-pub(super) fn conflict(index: usize, all: &[Chosen<'_>]) -> Option<Acceptance> {
-    let newcomer = all.get(index)?;
-    let others = all
+pub(super) fn conflict(index: usize, meetings: &Meetings<'_>) -> Option<Acceptance> {
+    let newcomer = meetings.all.get(index)?;
+    let others = meetings
+        .all
         .iter()
         .filter(|other| other.set.uid != newcomer.set.uid && !other.set.deleting);
     others.into_iter().find_map(|other| {
         let clashes = clashes(newcomer.set, other.set);
-        let meet = |(name, node): (&&str, &&NodeView)| {
-            let concerned = other.selected.contains_key(*name) || set_grant(node, &other.set.uid).is_some();
+        let meet = |(name, node): &(&str, &NodeView)| {
+            let concerned = newcomer.roster.selects(name)
+                && (other.roster.selects(name) || set_grant(node, &other.set.uid).is_some());
             let (mine, theirs) = meeting(newcomer.set, other.set, node).filter(|_| concerned)?;
             let clash = clashes
                 .iter()
@@ -51,7 +53,7 @@ pub(super) fn conflict(index: usize, all: &[Chosen<'_>]) -> Option<Acceptance> {
         if clashes.is_empty() {
             return None;
         }
-        newcomer.selected.iter().find_map(meet)
+        meetings.shared.iter().find_map(meet)
     })
 }
 

@@ -2,17 +2,15 @@
 
 use super::acceptance::{Acceptance, Chosen};
 use super::failures::Failures;
-use super::progress::{Progress, progress, wave_names};
+use super::progress::{Progress, progress};
 use super::reasons;
 use super::rollback::{self, Rollback};
+use super::roster::{Roster, started};
 use super::snapshot::{Leave, NodeView, RolloutView, SetView};
-use super::standing::{Placed, Standing, Yardstick, count, current_grant, standing};
-use super::starts;
-use super::waves::assign;
-use jiff::{SignedDuration, Timestamp};
-use livepatch_crds::revision::{revision, rollout_name};
+use super::{starts, waves};
+use jiff::Timestamp;
 use livepatch_crds::rollout::ControlState;
-use livepatch_crds::set::{FailurePolicy, REST, Start};
+use livepatch_crds::set::{FailurePolicy, Start};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -27,92 +25,61 @@ pub struct Course<'a> {
     pub(super) leave: &'a Leave,
     pub(super) acceptance: Acceptance,
     /// Every node that is selected, or was when it got a grant that has not ended.
-    pub(super) nodes: Placed<'a>,
-    /// Those of them that are selected no longer.
-    pub(super) leaving: &'a BTreeMap<&'a str, &'a NodeView>,
+    pub(super) roster: &'a Roster,
+    /// All nodes there are.
+    pub(super) fleet: &'a BTreeMap<String, NodeView>,
     pub(super) failures: Failures,
     /// Whether failurePolicy takes the rollout back.
     pub(super) turns_back: bool,
     pub(super) rollback: Rollback,
     pub(super) progress: Progress,
-    /// When a node in flight settles, if nothing happens to it.
-    pub(super) next_settled: Option<Timestamp>,
 }
 
 impl<'a> Course<'a> {
-    pub(super) fn of(chosen: &'a Chosen<'a>, mut acceptance: Acceptance, leave: &'a Leave, now: Timestamp) -> Self {
-        let set = chosen.set;
+    pub(super) fn of(
+        chosen: &Chosen<'a>,
+        fleet: &'a BTreeMap<String, NodeView>,
+        mut acceptance: Acceptance,
+        leave: &'a Leave,
+        now: Timestamp,
+    ) -> Self {
+        let Chosen { set, roster } = *chosen;
         let waves = &set.spec.rollout.waves;
-        let assigned = set.spec.node_selector.compile();
-        let assigned = assigned.and_then(|_| assign(waves, &chosen.selected, &set.uid));
-        let assigned = assigned.unwrap_or_else(|error| {
+        let selector = set.spec.node_selector.compile().map(|_| ());
+        if let Err(error) = selector.and_then(|()| waves::check(waves)) {
             acceptance = Acceptance::refused(reasons::INVALID_SELECTOR, error.to_string());
-            BTreeMap::new()
-        });
-        let written = current_rollout(set);
-        let start = written.map(|rollout| starts::start(set, rollout));
-        let rollout = written
-            .zip(start.as_ref())
-            .map(|(rollout, start)| starts::of_this_start(rollout, start));
-        let by = Yardstick {
-            set_uid: &set.uid,
-            rollout: rollout.as_ref(),
-            start: start.as_ref().map_or(0, |start| start.number),
-            bundle: &set.bundle,
-            min_ready: SignedDuration::from_secs(i64::from(set.spec.rollout.min_ready_seconds)),
-            now,
-        };
-        let place = |name: &str, node: &NodeView| {
-            let grant = current_grant(node, &by);
-            let granted_in = grant.and_then(|grant| wave_names(waves).position(|wave| wave == grant.wave));
-            let wave = granted_in.or_else(|| assigned.get(name).copied());
-            let wave = wave.unwrap_or(waves.len());
-            let name_of_wave = waves.get(wave).map_or(REST, |wave| &wave.name);
-            let passed = by.rollout.is_some_and(|rollout| rollout.has_passed(name_of_wave));
-            (wave, standing(name, node, passed, &by))
-        };
-        let mut nodes = Placed::new();
-        for (name, node) in &chosen.selected {
-            let (wave, standing) = place(name, node);
-            nodes.insert(name, (wave, *node, standing));
         }
-        for (name, node) in &chosen.leaving {
-            let (wave, standing) = place(name, node);
-            nodes.insert(name, (wave, *node, until_it_ended(standing)));
-        }
-        let failures = Failures::of(set, by.rollout, &nodes);
+        let (rollout, start) = started(set).unzip();
+        let failures = Failures::of(set, rollout.as_ref(), roster);
         let rollback = Rollback::of(set);
         let policy = set.spec.rollout.failure_policy;
-        let mut halt = failures.excess(&set.spec.rollout, nodes.len());
-        let steered = by.rollout.map(|rollout| rollout.control.state);
+        let mut halt = failures.excess(&set.spec.rollout, roster.len());
+        let steered = rollout.as_ref().map(|rollout| rollout.control.state);
         let mut turns_back =
             halt.is_some() && policy == FailurePolicy::RollBack && steered != Some(ControlState::Aborted);
         if let (Rollback::Impossible(why), Some(halt), true) = (&rollback, halt.as_mut(), turns_back) {
             let _ = write!(halt, "; there is no way back: {why}");
             turns_back = false;
         }
-        let progress = match by.rollout.filter(|rollout| rollback::is_on(rollout)) {
+        let progress = match rollout.as_ref().filter(|rollout| rollback::is_on(rollout)) {
             Some(rollout) => {
                 turns_back = rollout.status.rolling_back;
-                let counts = count(nodes.values().map(|(_, _, standing)| standing));
-                rollback::progress(rollout, &counts, &rollback, halt.as_deref())
+                rollback::progress(rollout, &roster.counts(), &rollback, halt.as_deref())
             }
-            None => progress(waves, &nodes, by.rollout, halt.as_deref(), now),
+            None => progress(waves, roster, rollout.as_ref(), halt.as_deref(), now),
         };
-        let next_settled = next_settled(&nodes, &by);
         Self {
             set,
+            rollout,
             start,
             leave,
             acceptance,
-            nodes,
-            leaving: &chosen.leaving,
+            roster,
+            fleet,
             failures,
             turns_back,
             rollback,
             progress,
-            next_settled,
-            rollout,
         }
     }
 
@@ -145,41 +112,9 @@ impl<'a> Course<'a> {
     }
 
     /// Nodes that failed, with the attempt and the reason.
-    pub(super) fn failed_grants(&self) -> impl Iterator<Item = (&'a str, i32, &str)> {
+    pub(super) fn failed_grants(&self) -> impl Iterator<Item = (&'a str, i32, &'a str)> {
         let attempt = self.rollout.as_ref().map_or(0, |rollout| rollout.control.attempt);
-        let failed = self.nodes.iter().filter_map(|(name, (_, _, standing))| match standing {
-            Standing::Failed { reason, .. } => Some((*name, reason.as_str())),
-            _ => None,
-        });
-        failed.map(move |(name, reason)| (name, attempt, reason))
+        let failed = self.roster.failed();
+        failed.map(move |(name, _, reason, _)| (name, attempt, reason))
     }
-}
-
-/// A node that is selected no longer is waited for, and given nothing more.
-fn until_it_ended(standing: Standing) -> Standing {
-    match standing {
-        Standing::Failed { .. } | Standing::Unreachable => standing,
-        _ => Standing::InFlight,
-    }
-}
-
-/// The rollout of the revision that the set asks for, if it was made.
-fn current_rollout(set: &SetView) -> Option<&RolloutView> {
-    let name = rollout_name(&set.name, &revision(&set.spec.template));
-    set.rollouts
-        .iter()
-        .find(|rollout| rollout.name == name && rollout.set_uid == set.uid && !rollout.deleting)
-}
-
-/// When the first node in flight settles, if nothing happens to it.
-fn next_settled(nodes: &Placed<'_>, by: &Yardstick<'_>) -> Option<Timestamp> {
-    nodes
-        .values()
-        .filter(|(_, _, standing)| *standing == Standing::InFlight)
-        .filter_map(|(_, node, _)| {
-            let grant = current_grant(node, by)?;
-            let since = node.effective_since(grant)?;
-            since.checked_add(by.min_ready).ok()
-        })
-        .min()
 }

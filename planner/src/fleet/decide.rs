@@ -1,9 +1,10 @@
 //! The planner's one entry.
 
-use super::acceptance::{Chosen, acceptance};
+use super::acceptance::{Chosen, Meetings, acceptance};
 use super::course::Course;
 use super::decision::{Decision, NewRollout};
 use super::grants::{Cap, choose};
+use super::index::Index;
 use super::node_objects::NodeObjects;
 use super::reasons;
 use super::snapshot::{Leave, RolloutView, SetView, Snapshot};
@@ -11,22 +12,38 @@ use super::status::Report;
 use jiff::Timestamp;
 use livepatch_crds::revision::{revision, rollout_name};
 use livepatch_crds::rollout::{Control, LivepatchRolloutSpec};
+use std::collections::BTreeSet;
 
 /// What the operator should write next.
 ///
 /// All sets are decided together, since they meet on nodes: the older set is heard first, and each node's spec is written
 /// once with what all sets ask of it.
+///
+/// Whoever decides again and again keeps an [`Index`], and is spared to look at every node each time.
 pub fn decide(snapshot: &Snapshot, now: Timestamp) -> Decision {
+    Index::default().decide(snapshot, &BTreeSet::new(), now)
+}
+
+/// What the operator should write next, by an index that is up to date.
+pub(super) fn by(index: &Index, snapshot: &Snapshot, now: Timestamp) -> Decision {
     let mut decision = Decision::default();
-    let mut objects = NodeObjects::of(snapshot);
+    let mut objects = NodeObjects::of(snapshot, index.odd());
     let leave = leave(snapshot);
-    let mut sets: Vec<&SetView> = snapshot.sets.iter().collect();
-    sets.sort_by_key(|set| (set.created, &set.uid));
-    let all: Vec<Chosen<'_>> = sets.iter().map(|set| Chosen::of(set, snapshot)).collect();
+    let mut all: Vec<Chosen<'_>> = snapshot
+        .sets
+        .iter()
+        .filter_map(|set| Some((set, index.roster(&set.uid)?)))
+        .map(|(set, roster)| Chosen { set, roster })
+        .collect();
+    all.sort_by_key(|chosen| (chosen.set.created, &chosen.set.uid));
+    let meetings = Meetings {
+        all: &all,
+        shared: index.shared(snapshot).collect(),
+    };
     let courses: Vec<Course<'_>> = all
         .iter()
         .enumerate()
-        .map(|(index, chosen)| Course::of(chosen, acceptance(index, &all), &leave, now))
+        .map(|(place, chosen)| Course::of(chosen, &snapshot.nodes, acceptance(place, &meetings), &leave, now))
         .collect();
     let mut cap = Cap::new(snapshot.limits.max_in_flight, &courses);
     for course in &courses {
@@ -49,7 +66,7 @@ pub fn decide(snapshot: &Snapshot, now: Timestamp) -> Decision {
 }
 
 /// Whether grants may be given: a freeze goes before everything.
-fn leave(snapshot: &Snapshot) -> Leave {
+pub(super) fn leave(snapshot: &Snapshot) -> Leave {
     match &snapshot.limits.frozen {
         Some(why) => Leave::Withheld {
             reason: reasons::FROZEN,

@@ -1,8 +1,8 @@
 //! What failed in a rollout, of which kind it is, and whether it is more than the rollout bears.
 
 use super::progress::wave_names;
+use super::roster::Roster;
 use super::snapshot::{RolloutView, SetView};
-use super::standing::{Placed, Standing};
 use super::{reasons, rollback};
 use livepatch_crds::bounded::{MAX_ENTRY_MESSAGE, bounded};
 use livepatch_crds::rollout::{Failure, FailureTally, MAX_FAILURES};
@@ -48,7 +48,7 @@ pub struct Failures {
 impl Failures {
     /// The failures that were written before, and the new ones: none is forgotten within its attempt, not even when its
     /// node is gone.
-    pub fn of(set: &SetView, rollout: Option<&RolloutView>, nodes: &Placed<'_>) -> Self {
+    pub(super) fn of(set: &SetView, rollout: Option<&RolloutView>, roster: &Roster) -> Self {
         let Some(rollout) = rollout else {
             return Self::default();
         };
@@ -68,21 +68,18 @@ impl Failures {
         for failure in &listed {
             add(&mut tally, &failure.reason);
         }
-        for (name, (wave, _, standing)) in nodes {
-            let Standing::Failed { reason, message } = standing else {
-                continue;
-            };
-            if known.contains(*name) {
+        for (name, wave, reason, message) in roster.failed() {
+            if known.contains(name) {
                 continue;
             }
             add(&mut tally, reason);
             if listed.len() < MAX_FAILURES {
-                let wave = wave_names(&set.spec.rollout.waves).nth(*wave).unwrap_or_default();
+                let wave = wave_names(&set.spec.rollout.waves).nth(wave).unwrap_or_default();
                 listed.push(Failure {
-                    node: (*name).to_owned(),
+                    node: name.to_owned(),
                     wave: wave.to_owned(),
                     attempt,
-                    reason: reason.clone(),
+                    reason: reason.to_owned(),
                     message: bounded(message, MAX_ENTRY_MESSAGE),
                     back,
                 });

@@ -3,10 +3,12 @@
 use super::course::Course;
 use super::progress::Progress;
 use super::rollback;
-use super::snapshot::{Leave, ModuleView, NodeView, RolloutView, SetView};
-use super::standing::{Coverage, Standing, coverage, is_carried_out, is_effective, is_unresolved, report, set_grant};
-use super::waves::place;
-use livepatch_crds::node::{DesiredState, Grant, ModuleReference, SetReference};
+use super::roster::Waiting;
+use super::slots::holds_former_grant;
+use super::snapshot::{ModuleView, NodeView, RolloutView, SetView};
+use super::standing::{Coverage, coverage, is_effective, report, set_grant};
+use super::sums::OfKernel;
+use livepatch_crds::node::{DesiredState, Grant, KernelIdentity, ModuleReference, SetReference};
 use livepatch_crds::rollout::WaveState;
 use livepatch_crds::set::REST;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,71 +32,85 @@ pub fn choose(course: &Course<'_>, cap: &mut Cap) -> Vec<Chosen> {
     if course.progress.halted {
         return Vec::new();
     }
-    let back = rollback::is_on(rollout);
-    let mut acting = Budget::acting(course, rollout, epoch);
-    let renewed = course.nodes.iter().filter_map(|(name, (wave, node, standing))| {
-        let grant = renewed(course, rollout, name, node, standing, epoch)?;
-        acting.take_again(*wave, node).then(|| Chosen {
-            node: (*name).to_owned(),
+    let mut acting = Budget::acting(course);
+    let renewed = course.roster.to_renew().filter_map(|(name, wave)| {
+        let node = course.fleet.get(name)?;
+        let grant = Grant {
+            epoch: epoch.to_owned(),
+            ..set_grant(node, &course.set.uid)?.clone()
+        };
+        acting.take_again(wave, node).then(|| Chosen {
+            node: name.to_owned(),
             grant,
         })
     });
     let mut budget = Budget::new(course);
-    let mut candidates: Vec<_> = course
-        .nodes
-        .iter()
-        .filter(|(_, (wave, _, standing))| *standing == Standing::Pending && *wave <= budget.open_through)
-        .filter_map(|(name, (wave, node, _))| {
-            let module = if back { None } else { Some(module(course, node)?) };
-            Some((*name, *wave, *node, module))
-        })
-        .collect();
-    candidates.sort_by_cached_key(|(_, wave, node, _)| (*wave, place(&course.set.uid, &node.uid)));
-    candidates
-        .into_iter()
-        .filter_map(|(name, wave, node, module)| {
-            let grant = match module {
-                Some(module) if budget.take(wave, node, cap) => grant(course, rollout, wave, node, module, epoch),
-                Some(_) => return None,
-                None => {
-                    let grant = rollback::grant(course, rollout, node, epoch)?;
-                    budget.take(wave, node, cap).then_some(grant)?
-                }
+    let last = budget.open_through.min(course.set.spec.rollout.waves.len());
+    let mut chosen = Vec::new();
+    for wave in 0..=last {
+        serve(course, rollout, wave, epoch, &mut budget, cap, &mut chosen);
+    }
+    chosen.extend(renewed);
+    chosen
+}
+
+/// Nodes of one kernel that wait for a grant.
+struct Queue<'a, I> {
+    build: &'a str,
+    /// What they shall load; `None` on the way back.
+    module: Option<&'a ModuleView>,
+    next: Option<Waiting<'a>>,
+    others: I,
+}
+
+/// The nodes of one wave, in their order, for as long as there is a slot for one of them.
+fn serve<'a>(
+    course: &Course<'a>,
+    rollout: &RolloutView,
+    wave: usize,
+    epoch: &str,
+    budget: &mut Budget<'a>,
+    cap: &mut Cap,
+    chosen: &mut Vec<Chosen>,
+) {
+    let mut queues: Vec<_> = course
+        .roster
+        .pending(wave)
+        .filter_map(|(kernel, mut waiting)| {
+            let module = match coverage(&course.set.bundle, kernel) {
+                _ if budget.back => None,
+                Coverage::Covered(module) => Some(module),
+                _ => return None,
             };
-            Some(Chosen {
-                node: name.to_owned(),
-                grant,
+            Some(Queue {
+                build: &kernel.build_id,
+                module,
+                next: waiting.next(),
+                others: waiting,
             })
         })
-        .chain(renewed)
-        .collect()
-}
-
-/// The module for the kernel of a node that has reported.
-fn module<'a>(course: &Course<'a>, node: &NodeView) -> Option<&'a ModuleView> {
-    match coverage(&course.set.bundle, &report(node)?.status.kernel) {
-        Coverage::Covered(module) => Some(module),
-        _ => None,
+        .collect();
+    loop {
+        queues.retain(|queue| queue.next.is_some() && budget.may_take(wave, queue.build, cap));
+        let Some(queue) = queues.iter_mut().min_by_key(|queue| queue.next) else {
+            return;
+        };
+        let Some(next) = queue.next else { return };
+        queue.next = queue.others.next();
+        let Some(node) = course.fleet.get(next.name) else {
+            continue;
+        };
+        let grant = match queue.module {
+            Some(module) => Some(grant(course, rollout, wave, node, module, epoch)),
+            None => rollback::grant(course, rollout, node, epoch),
+        };
+        if let Some(grant) = grant.filter(|_| budget.take(wave, node, cap)) {
+            chosen.push(Chosen {
+                node: next.name.to_owned(),
+                grant,
+            });
+        }
     }
-}
-
-/// A grant that came to no end under a former leader, given again by this one: no agent begins with a grant of a former
-/// epoch. The slot and the attempt stay the same. Whether there is room for it is [`Budget::take_again`]'s to say.
-fn renewed(
-    course: &Course<'_>,
-    rollout: &RolloutView,
-    name: &str,
-    node: &NodeView,
-    standing: &Standing,
-    epoch: &str,
-) -> Option<Grant> {
-    let grant = set_grant(node, &course.set.uid)
-        .filter(|grant| grant.rollout == rollout.name && grant.epoch != epoch && !course.leaving.contains_key(name))?;
-    let open = *standing == Standing::InFlight && report(node).is_none_or(|object| !is_carried_out(object, grant));
-    open.then(|| Grant {
-        epoch: epoch.to_owned(),
-        ..grant.clone()
-    })
 }
 
 /// What may still be granted over all sets.
@@ -122,10 +138,7 @@ impl Cap {
 
     /// What to say if it is the cap that keeps a rollout from going on.
     pub fn blocks(&self, course: &Course<'_>, granted: &[Chosen]) -> Option<String> {
-        let waits = course
-            .nodes
-            .values()
-            .any(|(_, _, standing)| *standing == Standing::Pending);
+        let waits = course.roster.counts().pending > 0;
         let idle = granted.is_empty() && Budget::new(course).held() == 0;
         (self.left == 0 && waits && idle && course.may_grant().is_some()).then(|| {
             format!(
@@ -159,7 +172,9 @@ struct Budget<'a> {
 impl<'a> Budget<'a> {
     fn new(course: &Course<'a>) -> Self {
         let back = course.rollout.as_ref().is_some_and(rollback::is_on);
-        let mut budget = Self {
+        let slots = course.roster.slots();
+        let kernels = || course.roster.kernels();
+        Self {
             set: course.set,
             back,
             open_through: match &course.rollout {
@@ -167,51 +182,26 @@ impl<'a> Budget<'a> {
                 Some(rollout) => open_through(rollout, &course.progress),
                 None => 0,
             },
-            limit: course.set.spec.rollout.max_concurrent.of(course.nodes.len()),
-            selected: course.nodes.len(),
-            running: BTreeMap::new(),
-            former: BTreeMap::new(),
-            proven: BTreeSet::new(),
-            trying: BTreeSet::new(),
-        };
-        for (wave, node, standing) in course.nodes.values() {
-            let build = kernel_build(node);
-            match standing {
-                Standing::Settled => _ = budget.proven.insert(build),
-                Standing::InFlight => {
-                    *budget.running.entry(*wave).or_default() += 1;
-                    budget.trying.insert(build);
-                }
-                Standing::Failed { .. } if cannot_begin(course, node) => {}
-                _ if holds_former_grant(course.set, node) => *budget.former.entry(*wave).or_default() += 1,
-                _ => {}
-            }
+            limit: course.set.spec.rollout.max_concurrent.of(course.roster.len()),
+            selected: course.roster.len(),
+            running: slots.iter().map(|(wave, slots)| (*wave, slots.running)).collect(),
+            former: slots.iter().map(|(wave, slots)| (*wave, slots.former)).collect(),
+            proven: builds(kernels(), |nodes| nodes.settled > 0),
+            trying: builds(kernels(), |nodes| nodes.in_flight > 0),
         }
-        budget
     }
 
     /// What agents may act on, or have acted on: slots of a former leadership are left out until they are given again.
-    fn acting(course: &Course<'a>, rollout: &RolloutView, epoch: &str) -> Self {
-        let mut budget = Self::new(course);
-        budget.running.clear();
-        budget.former.clear();
-        budget.trying.clear();
-        for (name, (wave, node, standing)) in &course.nodes {
-            let is_current = || set_grant(node, &course.set.uid).is_some_and(|grant| grant.epoch == epoch);
-            match standing {
-                Standing::InFlight if renewed(course, rollout, name, node, standing, epoch).is_some() => {}
-                Standing::InFlight => {
-                    *budget.running.entry(*wave).or_default() += 1;
-                    budget.trying.insert(kernel_build(node));
-                }
-                Standing::Failed { .. } if cannot_begin(course, node) => {}
-                _ if holds_former_grant(course.set, node) && is_current() => {
-                    *budget.former.entry(*wave).or_default() += 1;
-                }
-                _ => {}
-            }
+    fn acting(course: &Course<'a>) -> Self {
+        let slots = course.roster.slots();
+        let running = slots.iter().map(|(wave, slots)| (*wave, slots.running - slots.again));
+        let former = slots.iter().map(|(wave, slots)| (*wave, slots.former_current));
+        Self {
+            running: running.collect(),
+            former: former.collect(),
+            trying: builds(course.roster.kernels(), |nodes| nodes.in_flight > nodes.again),
+            ..Self::new(course)
         }
-        budget
     }
 
     /// Takes a slot for a grant that is given again, if agents may act on one more.
@@ -219,10 +209,9 @@ impl<'a> Budget<'a> {
     /// There can be more than the budget: a node that was lost gave its slot away and came back with its grant.
     fn take_again(&mut self, wave: usize, node: &'a NodeView) -> bool {
         let build = kernel_build(node);
-        let canary_allows = self.back || self.proven.contains(build) || !self.trying.contains(build);
         let of = |slots: &BTreeMap<usize, usize>| slots.get(&wave).copied().unwrap_or(0);
         let in_wave = of(&self.running) + of(&self.former);
-        let free = canary_allows && self.held() < self.limit && in_wave < self.wave_limit(wave);
+        let free = self.canary_allows(build) && self.held() < self.limit && in_wave < self.wave_limit(wave);
         if free {
             self.trying.insert(build);
             *self.running.entry(wave).or_default() += 1;
@@ -242,17 +231,30 @@ impl<'a> Budget<'a> {
         self.running.values().chain(self.former.values()).sum()
     }
 
+    /// Whether there may be a slot for a node of that wave and kernel build. Once there is none, there is none later.
+    fn may_take(&self, wave: usize, build: &str, cap: &Cap) -> bool {
+        let of = |slots: &BTreeMap<usize, usize>| slots.get(&wave).copied().unwrap_or(0);
+        let (running, former, wave_limit) = (of(&self.running), of(&self.former), self.wave_limit(wave));
+        let new = self.held() < self.limit && running + former < wave_limit && cap.left > 0;
+        let handed_on = former > 0 && self.running.values().sum::<usize>() < self.limit && running < wave_limit;
+        self.canary_allows(build) && (new || handed_on)
+    }
+
+    /// Whether the first node of a kernel build has settled, or is yet to be chosen.
+    fn canary_allows(&self, build: &str) -> bool {
+        self.back || self.proven.contains(build) || !self.trying.contains(build)
+    }
+
     /// Takes a slot for `node`, if there is one.
     fn take(&mut self, wave: usize, node: &'a NodeView, cap: &mut Cap) -> bool {
         let build = kernel_build(node);
-        let canary_allows = self.back || self.proven.contains(build) || !self.trying.contains(build);
-        if wave > self.open_through || !canary_allows {
+        if wave > self.open_through || !self.canary_allows(build) {
             return false;
         }
         let wave_limit = self.wave_limit(wave);
         let of = |slots: &BTreeMap<usize, usize>| slots.get(&wave).copied().unwrap_or(0);
         let running: usize = self.running.values().sum();
-        let free = if holds_former_grant(self.set, node) {
+        let free = if holds_former_grant(node, &self.set.uid) {
             // Its slot is counted already, and is handed on to the new grant.
             let free = running < self.limit && of(&self.running) < wave_limit;
             if let Some(former) = self.former.get_mut(&wave).filter(|_| free) {
@@ -287,18 +289,13 @@ fn kernel_build(node: &NodeView) -> &str {
     node.object.as_ref().map_or("", |object| &object.status.kernel.build_id)
 }
 
-fn holds_former_grant(set: &SetView, node: &NodeView) -> bool {
-    set_grant(node, &set.uid)
-        .zip(report(node))
-        .is_some_and(|(grant, object)| is_unresolved(object, grant))
-}
-
-/// Whether the agent of a failed node will not begin: the node is gone, which must not hold a slot for ever, or its grant
-/// is of a former leadership.
-fn cannot_begin(course: &Course<'_>, node: &NodeView) -> bool {
-    !node.ready
-        || set_grant(node, &course.set.uid)
-            .is_some_and(|grant| !matches!(course.leave, Leave::Granted { epoch } if *epoch == grant.epoch))
+/// The kernel builds whose nodes are such.
+fn builds<'a>(
+    kernels: impl Iterator<Item = (&'a KernelIdentity, &'a OfKernel)>,
+    are_such: impl Fn(&OfKernel) -> bool,
+) -> BTreeSet<&'a str> {
+    let such = kernels.filter(|(_, nodes)| are_such(nodes));
+    such.map(|(kernel, _)| kernel.build_id.as_str()).collect()
 }
 
 fn grant(

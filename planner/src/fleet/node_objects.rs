@@ -2,13 +2,14 @@
 
 use super::decision::{Decision, NewNodeObject, NodeChange, StaleNodeObject};
 use super::removal;
-use super::snapshot::{NodeView, SetView, Snapshot};
+use super::snapshot::{Leave, NodeView, SetView, Snapshot};
 use super::standing::{is_leaving, is_skipped, is_unresolved, own_object, report, set_grant};
-use kube::core::SelectorExt;
+use kube::core::{Selector, SelectorExt};
 use livepatch_crds::bounded::bounded;
 use livepatch_crds::node::{DesiredState, Grant, MAX_LIVEPATCHES, NodeLivepatchSpec};
-use livepatch_crds::{LivepatchType, SKIP_LABEL};
-use std::collections::BTreeMap;
+use livepatch_crds::{LivepatchType, NodeSelector, SKIP_LABEL};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// The longest reason code that a grant holds.
 const MAX_REASON: usize = 64;
@@ -18,6 +19,7 @@ const MAX_HOLD: usize = 256;
 /// What each node's object shall be.
 pub(super) struct NodeObjects<'a> {
     snapshot: &'a Snapshot,
+    odd: &'a Odd,
     /// Only of nodes whose object may have to be other than it is: in a large fleet they are few.
     wanted: BTreeMap<&'a str, Wanted>,
 }
@@ -41,47 +43,114 @@ impl Fate<'_> {
     }
 }
 
+/// What becomes of each entry.
+struct Fates<'a> {
+    snapshot: &'a Snapshot,
+    selectors: BTreeMap<&'a str, (&'a SetView, Option<Selector>)>,
+}
+
+impl<'a> Fates<'a> {
+    fn of(snapshot: &'a Snapshot) -> Self {
+        let sets = snapshot.sets.iter();
+        let selectors = sets.map(|set| (set.uid.as_str(), (set, set.spec.node_selector.compile().ok())));
+        Self {
+            snapshot,
+            selectors: selectors.collect(),
+        }
+    }
+
+    fn fate(&self, grant: &Grant, node: &NodeView) -> Fate<'a> {
+        match self.selectors.get(grant.set.uid.as_str()) {
+            // Selected again before it was gone: it is left alone until it is granted anew.
+            Some((_, Some(selector))) if selector.matches(&node.labels) => {
+                Fate::kept_if(grant.state != DesiredState::Absent || grant.back)
+            }
+            Some((_, Some(_))) if is_leaving(node, &grant.set.uid, &self.snapshot.leave) => Fate::Kept,
+            Some((set, Some(_))) => Fate::Removed(set),
+            // A selector that cannot be read selects nothing new, and takes nothing away.
+            Some((_, None)) => Fate::Kept,
+            None => Fate::Dropped,
+        }
+    }
+
+    /// Whether a node's object is not as it should be, whatever is granted.
+    fn is_odd(&self, node: &NodeView) -> bool {
+        match &node.object {
+            None => true,
+            Some(object) if object.deleting => false,
+            Some(object) if object.spec.node_uid != node.uid => true,
+            Some(object) => {
+                let is_kept = |grant| matches!(self.fate(grant, node), Fate::Kept);
+                object.spec.hold != hold(node, self.snapshot) || !object.spec.livepatches.iter().all(is_kept)
+            }
+        }
+    }
+}
+
+/// Nodes whose object is not as it should be, whatever is granted: in a large fleet they are few.
+#[derive(Debug, Default)]
+pub(super) struct Odd {
+    by: Option<OddBy>,
+    names: BTreeSet<Arc<str>>,
+}
+
+/// What all objects are judged by.
+#[derive(Debug, PartialEq)]
+struct OddBy {
+    selectors: Vec<(String, NodeSelector)>,
+    leave: Leave,
+    frozen: Option<String>,
+}
+
+impl Odd {
+    /// Judges the nodes that changed, or all if what they are judged by changed.
+    pub fn take_in(&mut self, snapshot: &Snapshot, changed: &BTreeSet<String>) {
+        let sets = snapshot.sets.iter();
+        let by = Some(OddBy {
+            selectors: sets
+                .map(|set| (set.uid.clone(), set.spec.node_selector.clone()))
+                .collect(),
+            leave: snapshot.leave.clone(),
+            frozen: snapshot.limits.frozen.clone(),
+        });
+        let fates = Fates::of(snapshot);
+        if self.by == by {
+            for name in changed {
+                if snapshot.nodes.get(name).is_some_and(|node| fates.is_odd(node)) {
+                    self.names.insert(name.as_str().into());
+                } else {
+                    self.names.remove(name.as_str());
+                }
+            }
+        } else {
+            self.by = by;
+            let odd = snapshot.nodes.iter().filter(|(_, node)| fates.is_odd(node));
+            self.names = odd.map(|(name, _)| name.as_str().into()).collect();
+        }
+    }
+}
+
 impl<'a> NodeObjects<'a> {
     /// Every object as it is, with the hold that the node's label asks for and without the entries of sets that are gone
     /// or do not select the node any more; not before it ended. An entry that goes away means: leave alone what is loaded.
-    pub fn of(snapshot: &'a Snapshot) -> Self {
-        let selectors: BTreeMap<&str, _> = snapshot
-            .sets
-            .iter()
-            .map(|set| (set.uid.as_str(), (set, set.spec.node_selector.compile().ok())))
-            .collect();
-        let wanted = snapshot
-            .nodes
-            .iter()
-            .filter_map(|(name, node)| {
-                let object = own_object(node)?;
-                let fate = |grant: &Grant| match selectors.get(grant.set.uid.as_str()) {
-                    // Selected again before it was gone: it is left alone until it is granted anew.
-                    Some((_, Some(selector))) if selector.matches(&node.labels) => {
-                        Fate::kept_if(grant.state != DesiredState::Absent || grant.back)
-                    }
-                    Some((_, Some(_))) if is_leaving(node, &grant.set.uid, &snapshot.leave) => Fate::Kept,
-                    Some((set, Some(_))) => Fate::Removed(set),
-                    // A selector that cannot be read selects nothing new, and takes nothing away.
-                    Some((_, None)) => Fate::Kept,
-                    None => Fate::Dropped,
-                };
-                let hold = hold(node, snapshot);
-                let is_kept = |grant| matches!(fate(grant), Fate::Kept);
-                if object.spec.hold == hold && object.spec.livepatches.iter().all(is_kept) {
-                    return None;
-                }
-                let mut spec = object.spec.clone();
-                spec.hold = hold;
-                spec.livepatches.retain_mut(|grant| match fate(grant) {
-                    Fate::Kept => true,
-                    Fate::Removed(set) => removal::keeps(grant, set, node, &snapshot.leave),
-                    Fate::Dropped => false,
-                });
-                Some((name.as_str(), Wanted { spec, new_grants: 0 }))
-            })
-            .collect();
-        Self { snapshot, wanted }
+    pub fn of(snapshot: &'a Snapshot, odd: &'a Odd) -> Self {
+        let fates = Fates::of(snapshot);
+        let wanted = odd.names.iter().filter_map(|name| {
+            let node = snapshot.nodes.get(&**name)?;
+            let mut spec = own_object(node)?.spec.clone();
+            spec.hold = hold(node, snapshot);
+            spec.livepatches.retain_mut(|grant| match fates.fate(grant, node) {
+                Fate::Kept => true,
+                Fate::Removed(set) => removal::keeps(grant, set, node, &snapshot.leave),
+                Fate::Dropped => false,
+            });
+            Some((&**name, Wanted { spec, new_grants: 0 }))
+        });
+        Self {
+            snapshot,
+            odd,
+            wanted: wanted.collect(),
+        }
     }
 
     /// Gives a grant; it takes the place of the set's former one. The Cumulative livepatch comes first in load order.
@@ -124,7 +193,9 @@ impl<'a> NodeObjects<'a> {
     }
 
     pub fn write_into(self, decision: &mut Decision) {
-        for (name, node) in &self.snapshot.nodes {
+        let odd = self.odd.names.iter().map(|name| &**name);
+        let names: BTreeSet<&str> = odd.chain(self.wanted.keys().copied()).collect();
+        for (name, node) in names.iter().filter_map(|name| self.snapshot.nodes.get_key_value(*name)) {
             match &node.object {
                 None => decision.new_node_objects.push(NewNodeObject {
                     node: name.clone(),

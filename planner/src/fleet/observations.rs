@@ -17,6 +17,15 @@ pub struct Observations {
     sets: BTreeSet<String>,
 }
 
+/// Which nodes were looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// Those that changed.
+    AtChanged,
+    /// All, and any of them may be told other than before.
+    AtAll,
+}
+
 impl Observations {
     /// Looks at all nodes, and tells each of them since when its grants have been effective.
     ///
@@ -31,24 +40,25 @@ impl Observations {
     }
 
     /// The same, if none but the `changed` ones of the nodes may look other than before. What a node is known by beside
-    /// itself are the sets that there are.
+    /// itself are the sets that there are: if these changed, it looks at all nodes, and says so.
     pub fn observe_changed(
         &mut self,
         nodes: &mut BTreeMap<String, NodeView>,
         changed: &[String],
         sets: &[SetView],
         now: Timestamp,
-    ) {
+    ) -> Looked {
         let are_as_before = sets.len() == self.sets.len() && sets.iter().all(|set| self.sets.contains(&set.uid));
         if !self.has_looked || !are_as_before {
             self.observe(nodes, sets, now);
-            return;
+            return Looked::AtAll;
         }
         for name in changed {
             if let Some(node) = nodes.get_mut(name) {
                 self.look_at(node, sets, now);
             }
         }
+        Looked::AtChanged
     }
 
     fn look_at(&self, node: &mut NodeView, sets: &[SetView], now: Timestamp) {

@@ -1,13 +1,13 @@
 //! How far the waves of a rollout have come.
 
 use super::reasons;
+use super::roster::Roster;
 use super::snapshot::RolloutView;
-use super::standing::{Placed, Standing, count};
+use super::sums::Waits;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use livepatch_crds::rollout::{ControlState, WaveState, WaveStatus};
 use livepatch_crds::set::{Counts, REST, Then, Wave};
-use std::collections::BTreeMap;
 
 /// Where a rollout stands, and what it waits for.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,21 +32,15 @@ pub fn wave_names(waves: &[Wave]) -> impl Iterator<Item = &str> {
 }
 
 /// How far the waves have come. `halt` tells what is wrong if more failed than the rollout bears.
-pub fn progress(
+pub(super) fn progress(
     waves: &[Wave],
-    nodes: &Placed<'_>,
+    roster: &Roster,
     rollout: Option<&RolloutView>,
     halt: Option<&str>,
     now: Timestamp,
 ) -> Progress {
     let promoted = rollout.and_then(|rollout| rollout.control.promoted_through.as_deref());
     let promoted = promoted.and_then(|name| wave_names(waves).position(|wave| wave == name));
-    let mut members: Vec<Members<'_>> = wave_names(waves).map(|_| Members::new()).collect();
-    for (name, (wave, _, standing)) in nodes {
-        if let Some(members) = members.get_mut(*wave) {
-            members.insert(name, standing);
-        }
-    }
     let mut progress = Progress {
         waves: Vec::new(),
         current: None,
@@ -55,7 +49,8 @@ pub fn progress(
         blocked_by: String::new(),
         soak_until: None,
     };
-    for (index, (name, members)) in wave_names(waves).zip(&members).enumerate() {
+    for (index, name) in wave_names(waves).enumerate() {
+        let members = Members { roster, wave: index };
         let before = rollout.and_then(|rollout| rollout.status.waves.iter().find(|status| status.name == name));
         let judged = if progress.current.is_some() {
             Judged::state(WaveState::Waiting)
@@ -72,9 +67,9 @@ pub fn progress(
             }
         } else {
             let promoted = promoted.is_some_and(|through| index <= through);
-            judge(name, waves.get(index), members, before, promoted, now)
+            judge(name, waves.get(index), &members, before, promoted, now)
         };
-        let counts = count(members.values().copied());
+        let counts = roster.counts_of(index);
         progress.waves.push(WaveStatus {
             name: name.to_owned(),
             state: judged.state,
@@ -89,12 +84,14 @@ pub fn progress(
             progress.soak_until = judged.soak_until;
         }
     }
-    let counts = count(nodes.values().map(|(_, _, standing)| standing));
-    refine(progress, &counts, rollout, halt)
+    refine(progress, &roster.counts(), rollout, halt)
 }
 
-/// The nodes of a wave, by name.
-type Members<'a> = BTreeMap<&'a str, &'a Standing>;
+/// The nodes of a wave.
+struct Members<'a> {
+    roster: &'a Roster,
+    wave: usize,
+}
 
 /// What holds for the rollout as a whole goes before what its current wave says.
 fn refine(mut progress: Progress, counts: &Counts, rollout: Option<&RolloutView>, halt: Option<&str>) -> Progress {
@@ -159,7 +156,7 @@ fn judge(
     promoted: bool,
     now: Timestamp,
 ) -> Judged {
-    let counts = count(members.values().copied());
+    let counts = members.roster.counts_of(members.wave);
     let min_succeeded = wave.map_or_else(|| i32::from(counts.selected > 0), |wave| wave.min_succeeded);
     if let Some(waiting_for) = unfinished(members, &counts) {
         return Judged::running(waiting_for);
@@ -208,24 +205,19 @@ fn judge(
 
 /// What a wave still waits for, if for anything. What is not known is not done.
 fn unfinished(members: &Members<'_>, counts: &Counts) -> Option<String> {
-    let first = |wanted: &Standing| {
-        members
-            .iter()
-            .find(|(_, standing)| **standing == wanted)
-            .map_or("", |(node, _)| *node)
-    };
+    let first = |waits| members.roster.first(members.wave, waits).unwrap_or_default();
     if counts.in_flight > 0 {
         Some(format!(
             "waiting for {} to settle",
-            nodes(counts.in_flight, first(&Standing::InFlight))
+            nodes(counts.in_flight, first(Waits::InFlight))
         ))
     } else if counts.pending > 0 {
         Some(format!(
             "waiting for a slot for {}",
-            nodes(counts.pending, first(&Standing::Pending))
+            nodes(counts.pending, first(Waits::Pending))
         ))
     } else if counts.unknown > 0 {
-        let agents = nodes(counts.unknown, first(&Standing::Unknown));
+        let agents = nodes(counts.unknown, first(Waits::Unknown));
         Some(format!(
             "waiting for the agent to report on the present boot of {agents}"
         ))

@@ -85,7 +85,7 @@ pub struct SetView {
 }
 
 /// What is known of an artefact.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum BundleView {
     /// It has not been read yet.
     #[default]
@@ -173,7 +173,7 @@ fn claim(what: impl Hash) -> u64 {
 }
 
 /// A LivepatchRollout.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RolloutView {
     /// Name: `<set>-<revision>`.
     pub name: String,
@@ -209,7 +209,7 @@ impl RolloutView {
 }
 
 /// A node and its NodeLivepatch.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodeView {
     /// UID of the node.
     pub uid: String,
@@ -244,7 +244,7 @@ impl NodeView {
 pub type GrantKey = (String, i32, bool);
 
 /// A NodeLivepatch.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodeObject {
     /// UID of the object.
     pub uid: String,

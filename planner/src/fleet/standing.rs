@@ -7,7 +7,6 @@ use livepatch_crds::SKIP_LABEL;
 use livepatch_crds::node::{DesiredState, Grant, GrantResult, GrantStatus, KernelIdentity};
 use livepatch_crds::rollout::Failure;
 use livepatch_crds::set::Counts;
-use std::collections::BTreeMap;
 
 /// Where a node stands. The states partition the selected nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,28 +38,21 @@ pub enum Standing {
     RolledBack,
 }
 
-/// Every selected node by name: the index of its wave, itself, and where it stands.
-pub type Placed<'a> = BTreeMap<&'a str, (usize, &'a NodeView, Standing)>;
-
-/// Counts nodes by where they stand.
-pub fn count<'a>(standings: impl IntoIterator<Item = &'a Standing>) -> Counts {
-    let mut counts = Counts::default();
-    for standing in standings {
-        counts.selected += 1;
-        *match standing {
-            Standing::Pending => &mut counts.pending,
-            Standing::InFlight => &mut counts.in_flight,
-            Standing::Settled => &mut counts.settled,
-            Standing::Failed { .. } => &mut counts.failed,
-            Standing::NotApplicable => &mut counts.not_applicable,
-            Standing::Unreachable => &mut counts.unreachable,
-            Standing::Held => &mut counts.held,
-            Standing::Unknown => &mut counts.unknown,
-            Standing::Excluded => &mut counts.excluded,
-            Standing::RolledBack => &mut counts.rolled_back,
-        } += 1;
-    }
-    counts
+/// Counts so many nodes more where they stand, or less.
+pub(super) fn tally(counts: &mut Counts, standing: &Standing, nodes: i32) {
+    counts.selected += nodes;
+    *match standing {
+        Standing::Pending => &mut counts.pending,
+        Standing::InFlight => &mut counts.in_flight,
+        Standing::Settled => &mut counts.settled,
+        Standing::Failed { .. } => &mut counts.failed,
+        Standing::NotApplicable => &mut counts.not_applicable,
+        Standing::Unreachable => &mut counts.unreachable,
+        Standing::Held => &mut counts.held,
+        Standing::Unknown => &mut counts.unknown,
+        Standing::Excluded => &mut counts.excluded,
+        Standing::RolledBack => &mut counts.rolled_back,
+    } += nodes;
 }
 
 /// What all nodes of a rollout are judged by.

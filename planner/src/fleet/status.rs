@@ -4,17 +4,15 @@ use super::course::Course;
 use super::deadline::{self, Deadline};
 use super::decision::Decision;
 use super::snapshot::{Leave, RolloutView};
-use super::standing::{Coverage, Standing, count, coverage, report};
+use super::standing::{Coverage, coverage};
 use super::states::is_stalled;
 use super::{events, reasons, rollback};
 use jiff::Timestamp;
 use livepatch_crds::bounded::{MAX_MESSAGE, bounded};
 use livepatch_crds::conditions::{ACCEPTED, COMPLETE, DEGRADED, READY, RECONCILING, STALLED, Saying, merge};
-use livepatch_crds::node::KernelIdentity;
 use livepatch_crds::revision::revision;
 use livepatch_crds::rollout::{ControlState, KernelStatus, LivepatchRolloutStatus, MAX_KERNELS};
 use livepatch_crds::set::{Counts, LivepatchSetStatus};
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// What is said of one set.
@@ -30,7 +28,7 @@ pub(super) struct Report<'a> {
 
 impl<'a> Report<'a> {
     pub fn of(course: &'a Course<'a>, capped: Option<String>, now: Timestamp) -> Self {
-        let counts = count(course.nodes.values().map(|(_, _, standing)| standing));
+        let counts = course.roster.counts();
         let (mut reason, mut blocked_by) = ground(course, &counts, capped);
         let mut deadline = deadline(course, reason, &counts, now);
         if let (Some(moved), Some(_)) = (&deadline.moved, deadline.over.take_if(|over| *over <= now)) {
@@ -50,8 +48,8 @@ impl<'a> Report<'a> {
 
     pub fn write_into(self, decision: &mut Decision) {
         let course = self.course;
-        let soak_until = course.progress.soak_until;
-        decision.wake_at = [decision.wake_at, soak_until, course.next_settled, self.deadline.over]
+        let (soak_until, next_settled) = (course.progress.soak_until, course.roster.next_settled());
+        decision.wake_at = [decision.wake_at, soak_until, next_settled, self.deadline.over]
             .into_iter()
             .flatten()
             .min();
@@ -295,22 +293,15 @@ fn ground(course: &Course<'_>, counts: &Counts, capped: Option<String>) -> (&'st
 
 /// The kernel builds among the selected nodes, the most frequent ones first.
 fn kernels(course: &Course<'_>) -> Vec<KernelStatus> {
-    let mut builds: BTreeMap<&KernelIdentity, (i32, i32)> = BTreeMap::new();
-    for (_, node, standing) in course.nodes.values() {
-        if let Some(object) = report(node) {
-            let (nodes, settled) = builds.entry(&object.status.kernel).or_default();
-            *nodes += 1;
-            *settled += i32::from(*standing == Standing::Settled);
-        }
-    }
-    let mut kernels: Vec<KernelStatus> = builds
-        .into_iter()
-        .map(|(kernel, (nodes, settled))| KernelStatus {
+    let number = |nodes: usize| i32::try_from(nodes).unwrap_or(i32::MAX);
+    let known = course.roster.kernels().filter(|(_, nodes)| nodes.reported > 0);
+    let mut kernels: Vec<KernelStatus> = known
+        .map(|(kernel, nodes)| KernelStatus {
             release: kernel.release.clone(),
             build_id: kernel.build_id.clone(),
             covered: matches!(coverage(&course.set.bundle, kernel), Coverage::Covered(_)),
-            nodes,
-            settled,
+            nodes: number(nodes.reported),
+            settled: number(nodes.settled),
         })
         .collect();
     kernels.sort_by_key(|kernel| std::cmp::Reverse(kernel.nodes));

@@ -1,7 +1,7 @@
 //! Which nodes a set selects, and which wave each of them is in.
 
 use super::snapshot::NodeView;
-use kube::core::{ParseExpressionError, SelectorExt};
+use kube::core::{ParseExpressionError, Selector, SelectorExt};
 use livepatch_crds::NodeSelector;
 use livepatch_crds::concurrency::percent_of;
 use livepatch_crds::set::Wave;
@@ -75,6 +75,22 @@ pub fn assign<'a>(
     }
     assigned.extend(left.into_iter().map(|(name, _)| (name, waves.len())));
     Ok(assigned)
+}
+
+/// Whether every selector of the waves can be read.
+///
+/// # Errors
+/// The first that is no valid label selector.
+pub(super) fn check(waves: &[Wave]) -> Result<(), ParseExpressionError> {
+    let mut selectors = waves.iter().filter_map(|wave| wave.node_selector.as_ref());
+    selectors.try_for_each(|selector| selector.compile().map(|_| ()))
+}
+
+/// The selector of each wave, if a node's labels alone tell which wave it is in; `None` if there is a share among them, or
+/// a selector that cannot be read.
+pub(super) fn by_labels(waves: &[Wave]) -> Option<Vec<Selector>> {
+    let selectors = waves.iter().map(|wave| wave.node_selector.as_ref()?.compile().ok());
+    selectors.collect()
 }
 
 /// How many nodes of each zone make up `share` of `nodes`: as many as its part of the nodes, rounded so that they add up,

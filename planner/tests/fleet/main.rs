@@ -13,6 +13,7 @@ mod budgets;
 mod changes;
 mod conflicts;
 mod control;
+mod index;
 mod mixed;
 mod observations;
 mod removal;

@@ -11,7 +11,7 @@ use livepatch_planner::fleet::snapshot::{
 };
 use livepatch_planner::fleet::standing::key;
 use livepatch_planner::fleet::states::may_follow;
-use livepatch_planner::fleet::{Decision, Observations, decide};
+use livepatch_planner::fleet::{Decision, Index, Observations, decide};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -45,6 +45,9 @@ pub struct World {
     /// What each agent last looked at, by node and set.
     seen: BTreeMap<(String, String), GrantKey>,
     observations: Observations,
+    /// What a long-lived operator keeps, and the nodes as it saw them last.
+    index: Index,
+    known: BTreeMap<String, NodeView>,
     waited: BTreeMap<String, u32>,
     resource_version: u64,
     transcript: Transcript,
@@ -69,6 +72,8 @@ impl World {
             removes: false,
             seen: BTreeMap::new(),
             observations: Observations::default(),
+            index: Index::default(),
+            known: BTreeMap::new(),
             waited: BTreeMap::new(),
             resource_version: 0,
             transcript: Transcript::default(),
@@ -137,19 +142,42 @@ impl World {
     pub fn look(&mut self) -> Decision {
         self.observations
             .observe(&mut self.snapshot.nodes, &self.snapshot.sets, self.now);
-        decide(&self.snapshot, self.now)
+        let changed = self.changed();
+        let decision = self.index.decide(&self.snapshot, &changed, self.now);
+        assert_eq!(
+            decision,
+            decide(&self.snapshot, self.now),
+            "what was kept tells something else, after changes of {changed:?}"
+        );
+        decision
+    }
+
+    /// The nodes that changed since the last look.
+    fn changed(&mut self) -> BTreeSet<String> {
+        let now = &self.snapshot.nodes;
+        let names = self.known.keys().chain(now.keys());
+        let changed = names.filter(|name| self.known.get(*name) != now.get(*name));
+        let changed = changed.cloned().collect();
+        self.known.clone_from(now);
+        changed
     }
 
     /// One look of the operator, its writes, and one answer of every node; then a second passes.
     pub fn step(&mut self) -> Decision {
         let before: Vec<(String, String)> = self.ready_reasons();
-        let decision = self.look();
-        self.transcript.record(&decision, self.now);
-        self.carry_out(&decision);
+        let decision = self.pass();
         for (set, from) in before {
             let to = self.ready_reason(&set);
             assert!(from == to || may_follow(&from, &to), "{set} went from {from} to {to}");
         }
+        decision
+    }
+
+    /// The same, whatever is said of it.
+    pub fn pass(&mut self) -> Decision {
+        let decision = self.look();
+        self.transcript.record(&decision, self.now);
+        self.carry_out(&decision);
         let names: Vec<String> = self.snapshot.nodes.keys().cloned().collect();
         for name in names {
             self.answer(&name);

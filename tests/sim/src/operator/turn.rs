@@ -91,8 +91,10 @@ impl Operator {
         let wall = self.wall(ctx);
         // As `livepatch_operator::reconcile::decide` does.
         let changed = mutant::changed_snapshot(ctx, self.view.snapshot());
-        let snapshot = changed.as_ref().unwrap_or_else(|| self.view.snapshot());
-        let mut decision = fleet::decide(snapshot, wall);
+        let mut decision = match &changed {
+            Some(snapshot) => fleet::decide(snapshot, wall),
+            None => self.view.decide(wall),
+        };
         if !self.view.is_whole() && !ctx.is(Mutant::UnreadableIgnored) {
             decision.new_rollouts.clear();
             decision.expired_rollouts.clear();
