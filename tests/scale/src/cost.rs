@@ -57,6 +57,20 @@ fn cpu(processes: &[u32]) -> Result<Duration> {
     Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
 }
 
+/// CPU time that everything on this machine took since it started.
+pub fn machine() -> Result<Duration> {
+    let stat = fs::read_to_string("/proc/stat").context("/proc/stat")?;
+    // user, nice, system, idle, iowait, irq, softirq (proc(5)); what virtual machines take is in `user` already.
+    let line = stat.lines().next().unwrap_or_default();
+    let fields: Vec<u64> = line
+        .split_whitespace()
+        .skip(1)
+        .map(|field| field.parse().unwrap_or(0))
+        .collect();
+    let ticks: u64 = [0, 1, 2, 5, 6].iter().filter_map(|place| fields.get(*place)).sum();
+    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+}
+
 /// Resident memory of a process, in KiB: `VmRSS` for now, `VmHWM` for the most so far (proc(5)).
 pub fn memory(process: u32, which: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).with_context(|| format!("process {process}"))?;
@@ -116,13 +130,25 @@ impl Requests {
 
     /// All other writes.
     pub fn other_writes(&self) -> u64 {
-        let is_write = |what: &str| {
+        self.writes().map(|(_, number)| number).sum::<u64>() - self.of_nodes()
+    }
+
+    /// Every kind of write, in words.
+    pub fn writes_told(&self) -> String {
+        let told: Vec<String> = self.writes().map(|(what, number)| format!("{number} {what}")).collect();
+        if told.is_empty() {
+            "none".to_owned()
+        } else {
+            told.join(", ")
+        }
+    }
+
+    fn writes(&self) -> impl Iterator<Item = (&String, &u64)> {
+        self.by_verb.iter().filter(|(what, _)| {
             ["PATCH ", "PUT ", "POST ", "DELETE ", "APPLY "]
                 .iter()
                 .any(|verb| what.starts_with(verb))
-        };
-        let writes = self.by_verb.iter().filter(|(what, _)| is_write(what));
-        writes.map(|(_, number)| number).sum::<u64>() - self.of_nodes()
+        })
     }
 
     /// What came since `before`.

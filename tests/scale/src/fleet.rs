@@ -143,7 +143,7 @@ impl Fleet {
     pub async fn objects_made(&self) -> Result<()> {
         let objects: Api<NodeLivepatch> = Api::all(self.admin.clone());
         eventually("an object for each node", async || {
-            let page = objects.list_metadata(&ListParams::default()).await?;
+            let page = patiently(async || objects.list_metadata(&ListParams::default()).await).await?;
             Ok(page.items.len() >= self.nodes.len())
         })
         .await

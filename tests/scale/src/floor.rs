@@ -6,15 +6,17 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use livepatch_crds::NodeLivepatch;
 use livepatch_crds::node::NodeLivepatchSpec;
 use livepatch_rig::control_plane::ControlPlane;
+use livepatch_rig::install::NAMESPACE;
 use livepatch_rig::progress;
 use serde_json::{Value, json};
 
-use crate::cost::{Costs, Requests};
+use crate::cost::{self, Costs, Requests};
 use crate::fleet::{self, AT_ONCE, FIRST_BOOT, boot_id};
 use crate::report::Span;
 use crate::speaker;
@@ -53,11 +55,14 @@ impl Floor {
         })
     }
 
-    /// Writes a grant and a status to each object, as many at once as the operator and the agents do.
-    pub async fn measure(&self, round: usize) -> Result<Span> {
-        progress::line(&format!("  … bare loop {} over {} objects", round + 1, self.nodes));
+    /// Writes a grant and a status to each object, as many at once as the operator and the agents do; with the reads that
+    /// an agent makes before it begins, or without.
+    pub async fn measure(&self, round: usize, reads: bool) -> Result<Span> {
+        let what = if reads { "bare loop with reads" } else { "bare loop" };
+        progress::line(&format!("  … {what} {} over {} objects", round + 1, self.nodes));
         let costs = Costs::read(&self.plane, &[])?;
         let requests = Requests::read(&self.plane)?;
+        let others = cost::machine()?;
         let began = Instant::now();
         let grants: Api<NodeLivepatch> = Api::all(self.operator.clone());
         let grants = &grants;
@@ -65,6 +70,11 @@ impl Floor {
         let written = stream::iter((0..self.nodes).map(name)).map(|name| async move {
             grants.patch(&name, params, &Patch::Merge(grant(&name, round))).await?;
             let agent: Api<NodeLivepatch> = Api::all(speaker::agent_of(&self.admin, &name, &uid(&name))?);
+            if reads {
+                let leases: Api<Lease> = Api::namespaced(self.operator.clone(), NAMESPACE);
+                agent.get(&name).await?;
+                leases.get_opt("livepatch-operator").await?;
+            }
             let told = Patch::Merge(status(&name, round));
             agent.patch_status(&name, params, &told).await.context("write a status")
         });
@@ -75,6 +85,7 @@ impl Floor {
             costs: Costs::read(&self.plane, &[])?.since(&costs),
             requests: Requests::read(&self.plane)?.since(&requests),
             times: Times::default(),
+            machine: cost::machine()?.saturating_sub(others),
         })
     }
 }

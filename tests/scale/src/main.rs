@@ -93,7 +93,8 @@ async fn measure(cli: &Cli, programs: &Programs) -> Result<Report> {
     let floor = Floor::start(cli.nodes).await?;
     for round in 0..cli.rounds {
         report.ours.push(rollout(&fleet, &operators, &agents, round).await?);
-        report.floor.push(floor.measure(round).await?);
+        report.floor.push(floor.measure(round, false).await?);
+        report.floor_with_reads.push(floor.measure(round, true).await?);
     }
     drop(floor);
     report.agents_memory = cost::memory(std::process::id(), "VmRSS")?;
@@ -180,6 +181,7 @@ struct Reading {
     costs: Costs,
     requests: Requests,
     times: Times,
+    machine: Duration,
 }
 
 impl Reading {
@@ -191,6 +193,7 @@ impl Reading {
             costs,
             requests,
             times,
+            machine: cost::machine()?,
         })
     }
 
@@ -202,6 +205,7 @@ impl Reading {
             costs: now.costs.since(&self.costs),
             requests: now.requests.since(&self.requests),
             times: now.times.since(&self.times),
+            machine: now.machine.saturating_sub(self.machine),
         })
     }
 }
