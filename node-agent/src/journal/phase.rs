@@ -16,7 +16,7 @@ pub enum Phase {
         /// Whether it was in effect before, so that this load is a return to it.
         again: bool,
     },
-    /// In effect, on probation.
+    /// In effect, not for long in this boot; on probation unless it is [proven](super::Entry::proven).
     Applied {
         /// Since when.
         at: BootTime,

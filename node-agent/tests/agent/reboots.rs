@@ -28,8 +28,9 @@ async fn what_had_settled_comes_back_without_registry_and_api_server() {
     assert_eq!(world.loaded(), ["cum_v1", "off_v1"]);
     assert!(
         matches!(world.entry(&off).unwrap().phase, Phase::Applied { .. }),
-        "on probation again"
+        "not for long in this boot"
     );
+    assert!(world.entry(&off).unwrap().proven, "and not on probation again");
     world.server.lock().unwrap().away = false;
     world.pass(&mut agent).await;
     assert!(world.results().iter().all(|(result, _)| result == "Loaded"));
