@@ -44,6 +44,26 @@ enum Change {
     Steps(usize),
 }
 
+impl Change {
+    /// The set to which it happens, if it happens to one.
+    fn set(&self) -> Option<usize> {
+        match *self {
+            Self::Control(index, _)
+            | Self::Promote(index)
+            | Self::Attempt(index)
+            | Self::Exclude(index, _)
+            | Self::Revise(index)
+            | Self::MaxConcurrent(index, _)
+            | Self::MinReady(index, _)
+            | Self::Percent(index, _)
+            | Self::Selector(index, _)
+            | Self::Unreadable(index)
+            | Self::Remove(index) => Some(index),
+            _ => None,
+        }
+    }
+}
+
 fn change() -> impl Strategy<Value = Change> {
     let (node, set) = (0usize..9, 0usize..SETS.len());
     let nodes = prop_oneof![
@@ -212,20 +232,7 @@ fn happened_to_node(world: &mut World, number: usize, change: &Change) -> bool {
 
 /// Whether it was something that happens to a set.
 fn happened_to_set(world: &mut World, change: &Change) -> bool {
-    let index = match *change {
-        Change::Control(index, _)
-        | Change::Promote(index)
-        | Change::Attempt(index)
-        | Change::Exclude(index, _)
-        | Change::Revise(index)
-        | Change::MaxConcurrent(index, _)
-        | Change::MinReady(index, _)
-        | Change::Percent(index, _)
-        | Change::Selector(index, _)
-        | Change::Unreadable(index)
-        | Change::Remove(index) => index,
-        _ => return false,
-    };
+    let Some(index) = change.set() else { return false };
     let sets = &mut world.snapshot.sets;
     let Some(place) = sets.iter().position(|set| set.name == SETS[index]) else {
         return true;
