@@ -11,6 +11,8 @@ mod runbook;
 #[path = "../../../../planner/tests/fleet/stories.rs"]
 #[expect(dead_code, reason = "the planner's own tests use all of it")]
 mod stories;
+#[path = "../../../../planner/tests/fleet/transcript.rs"]
+mod transcript;
 #[path = "../../../../planner/tests/fleet/world.rs"]
 #[expect(dead_code, reason = "the planner's own tests use all of it")]
 mod world;
