@@ -256,7 +256,7 @@ impl Work<'_> {
 
     fn restoring(&self, entry: &Entry) -> Verdict {
         if let Some(obstacle) = self.obstacle.as_ref().filter(|_| !self.may_restore(entry)) {
-            return Verdict::waits_for(obstacle);
+            return Verdict::hindered(obstacle);
         }
         if let Some(failure) = self.not_restored.get(&entry.pair) {
             return Verdict::failed(failure);
@@ -275,7 +275,7 @@ impl Work<'_> {
     /// What keeps a grant from being begun now.
     fn kept_from(&mut self, subject: &Subject) -> Option<Verdict> {
         if let Some(obstacle) = &self.obstacle {
-            return Some(Verdict::waits_for(obstacle));
+            return Some(Verdict::hindered(obstacle));
         }
         let now = self.snapshot.truth.now;
         if let Some(waiting) = self.snapshot.retries.waiting(subject, now) {

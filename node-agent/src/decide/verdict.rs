@@ -80,6 +80,16 @@ impl Verdict {
         Self::new(GrantResult::Pending, failure.clone())
     }
 
+    /// While nothing can be done on the node. What only a person's new attempt ends has failed: that is what a new attempt
+    /// is given for.
+    pub fn hindered(obstacle: &Failure) -> Self {
+        if obstacle.reason == reasons::CRASH_LOOP {
+            Self::failed(obstacle)
+        } else {
+            Self::waits_for(obstacle)
+        }
+    }
+
     pub fn failed(failure: &Failure) -> Self {
         Self::new(GrantResult::Failed, failure.clone())
     }

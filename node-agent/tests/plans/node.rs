@@ -302,10 +302,6 @@ impl Node {
         let JournalState::Known(journal) = &self.memory else {
             return;
         };
-        let sweeps = |entry: &Entry| {
-            let mode = entry.plan.as_ref().map(|plan| plan.mode);
-            mode == Some(Mode::Atomic) && entry.is_under_way()
-        };
         if self.meddled || journal.entries.iter().any(sweeps) {
             return;
         }
@@ -325,7 +321,7 @@ impl Node {
         }
     }
 
-    /// While one version is loaded over another, what the former one patches stays patched at every moment.
+    /// While one version is loaded over another, and nothing is replaced, what the former one patches stays patched.
     fn no_gap_where_none_is_due(&self) {
         let JournalState::Known(journal) = &self.memory else {
             return;
@@ -334,6 +330,9 @@ impl Node {
             let mode = entry.plan.as_ref().map(|plan| plan.mode);
             matches!(mode, Some(Mode::LoadFirst | Mode::Stacked)) && entry.phase == Phase::Starting { again: false }
         };
+        if journal.entries.iter().any(sweeps) {
+            return;
+        }
         for target in journal.entries.iter().filter(stacked) {
             let holds = |entry: &&Entry| entry.set == target.set && entry.is_in_effect();
             for former in journal.entries.iter().filter(holds) {
@@ -349,6 +348,12 @@ impl Node {
             }
         }
     }
+}
+
+/// Whether an atomic replace may be under way.
+fn sweeps(entry: &Entry) -> bool {
+    let mode = entry.plan.as_ref().map(|plan| plan.mode);
+    mode == Some(Mode::Atomic) && entry.is_under_way()
 }
 
 pub fn built(module: &str) -> Option<&'static Built> {
