@@ -1,6 +1,7 @@
 //! Whether a grant still stands, by what was read from the API server itself right before the load. No IO.
 
 use livepatch_crds::node::{Grant, NodeLivepatchSpec};
+use livepatch_planner::node::EPOCH_STALE;
 
 use crate::journal::Failure;
 
@@ -35,7 +36,7 @@ pub fn by_object(
 /// # Errors
 /// Given under another one, or nobody holds the Lease's place.
 pub fn by_lease(grant: &Grant, epoch: Option<&str>) -> Result<(), Failure> {
-    let stale = |why: &str| Err(Failure::new("EpochStale", why));
+    let stale = |why: &str| Err(Failure::new(EPOCH_STALE, why));
     match epoch {
         Some(epoch) if epoch == grant.epoch => Ok(()),
         Some(epoch) => stale(&format!(

@@ -83,8 +83,9 @@ impl Work<'_> {
             Standing::Begun(starts) => starts + 1,
         };
         let verdict = self.begin(wish, starts);
-        // Whatever keeps it: a cumulative that is still to come would throw out what is loaded before it.
-        if wish.grant.livepatch_type == LivepatchType::Cumulative {
+        // Whatever keeps it: a cumulative that is still to come would throw out what is loaded before it. One that has failed
+        // does not come in this attempt, and what a later one throws out comes back.
+        if wish.grant.livepatch_type == LivepatchType::Cumulative && !verdict.is_failed() {
             self.cumulative_to_come = true;
         }
         verdict

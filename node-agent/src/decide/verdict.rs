@@ -50,7 +50,7 @@ pub mod reasons {
     /// A module that a plan needs has no known source.
     pub const MODULE_UNKNOWN: &str = "ModuleUnknown";
     /// The node crashed again and again after loads.
-    pub const CRASH_LOOP: &str = "CrashLoopSuspected";
+    pub const CRASH_LOOP: &str = livepatch_planner::node::CRASH_LOOP;
     /// A module is pinned until the next boot.
     pub const REBOOT_REQUIRED: &str = "RebootRequired";
 }
@@ -118,6 +118,10 @@ impl Verdict {
 
     pub fn absent() -> Self {
         Self::new(GrantResult::Absent, Failure::new(reasons::ABSENT, ""))
+    }
+
+    pub fn is_failed(&self) -> bool {
+        self.result == GrantResult::Failed
     }
 
     pub fn with_gap(mut self, milliseconds: Option<u64>) -> Self {

@@ -6,6 +6,7 @@ use super::decision::{Decision, NewRollout};
 use super::grants::{Cap, choose};
 use super::index::Index;
 use super::node_objects::NodeObjects;
+use super::outlived;
 use super::reasons;
 use super::snapshot::{Leave, RolloutView, SetView, Snapshot};
 use super::status::Report;
@@ -55,6 +56,9 @@ pub(super) fn by(index: &Index, snapshot: &Snapshot, now: Timestamp) -> Decision
         }
         let grants = choose(course, &mut cap);
         let capped = cap.blocks(course, &grants);
+        for outlived in outlived::of(course, &grants) {
+            objects.put(outlived.node, &course.set.uid, outlived.instead);
+        }
         for chosen in grants {
             objects.grant(&chosen.node, chosen.grant);
         }

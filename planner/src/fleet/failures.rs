@@ -4,6 +4,7 @@ use super::progress::wave_names;
 use super::roster::Roster;
 use super::snapshot::{RolloutView, SetView};
 use super::{reasons, rollback};
+use crate::node::CRASH_LOOP;
 use livepatch_crds::bounded::{MAX_ENTRY_MESSAGE, bounded};
 use livepatch_crds::rollout::{Failure, FailureTally, MAX_FAILURES};
 use livepatch_crds::set::RolloutStrategy;
@@ -30,7 +31,7 @@ impl FailureKind {
             | reasons::KERNEL_TAINTED
             | "RebootedDuringLoad"
             | "RebootedOnProbation"
-            | "CrashLoopSuspected" => Self::Lost,
+            | CRASH_LOOP => Self::Lost,
             _ => Self::Refused,
         }
     }

@@ -6,8 +6,9 @@ use super::rollback;
 use super::roster::Waiting;
 use super::slots::holds_former_grant;
 use super::snapshot::{ModuleView, NodeView, RolloutView, SetView};
-use super::standing::{Coverage, coverage, is_effective, report, set_grant};
+use super::standing::{Coverage, coverage, is_effective, own_object, report, set_grant};
 use super::sums::OfKernel;
+use livepatch_crds::LivepatchType::Cumulative;
 use livepatch_crds::node::{DesiredState, Grant, KernelIdentity, ModuleReference, SetReference};
 use livepatch_crds::rollout::WaveState;
 use livepatch_crds::set::REST;
@@ -97,7 +98,7 @@ fn serve<'a>(
         };
         let Some(next) = queue.next else { return };
         queue.next = queue.others.next();
-        let Some(node) = course.fleet.get(next.name) else {
+        let Some(node) = course.fleet.get(next.name).filter(|node| !is_taken(node, course.set)) else {
             continue;
         };
         let grant = match queue.module {
@@ -111,6 +112,16 @@ fn serve<'a>(
             });
         }
     }
+}
+
+/// Whether another Cumulative set's grant is on the node: one that selects it no longer, and whose grant has not ended. A
+/// node has one Cumulative set.
+fn is_taken(node: &NodeView, set: &SetView) -> bool {
+    let mut grants = own_object(node)
+        .map_or(&[][..], |object| &object.spec.livepatches)
+        .iter();
+    let cumulative = |grant: &Grant| (grant.livepatch_type, grant.state) == (Cumulative, DesiredState::Loaded);
+    set.spec.livepatch_type == Cumulative && grants.any(|grant| grant.set.uid != set.uid && cumulative(grant))
 }
 
 /// What may still be granted over all sets.

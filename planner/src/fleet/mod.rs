@@ -15,6 +15,7 @@ pub mod grants;
 pub mod index;
 mod node_objects;
 pub mod observations;
+mod outlived;
 pub mod progress;
 pub mod reasons;
 mod removal;

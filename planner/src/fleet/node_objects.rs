@@ -169,6 +169,18 @@ impl<'a> NodeObjects<'a> {
         wanted.new_grants += 1;
     }
 
+    /// Puts something in the place of a set's grant, or nothing; what is loaded stays as it is either way.
+    pub fn put(&mut self, node: &str, set_uid: &str, instead: Option<Grant>) {
+        let Some(wanted) = self.wanted(node) else { return };
+        let entries = &mut wanted.spec.livepatches;
+        let place = entries.iter().position(|entry| entry.set.uid == set_uid);
+        match (place, instead) {
+            (Some(place), Some(instead)) => entries[place] = instead,
+            (Some(place), None) => _ = entries.remove(place),
+            (None, _) => {}
+        }
+    }
+
     /// Writes to a grant of an attempt that it failed, so that it is known for as long as the grant is there.
     pub fn mark_failed(&mut self, node: &str, set_uid: &str, attempt: i32, reason: &str) {
         let present = self.snapshot.nodes.get(node).and_then(|node| set_grant(node, set_uid));

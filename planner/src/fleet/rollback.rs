@@ -201,7 +201,7 @@ pub(super) fn grant(course: &Course<'_>, rollout: &RolloutView, node: &NodeView,
 }
 
 /// What the revision before allowed the node: what the present one contains, that one need not.
-fn policy(set: &SetView, reached: &Grant) -> GrantPolicy {
+pub(super) fn policy(set: &SetView, reached: &Grant) -> GrantPolicy {
     let former = former(set).map(|rollout| set.spec.grant_policy(&rollout.template));
     former.unwrap_or_else(|| GrantPolicy {
         supersedes: Vec::new(),

@@ -3,6 +3,7 @@
 //! A node is judged again when it changed, when its time has come, or when what all of them are judged by changed. So what
 //! happens costs what it changed, and not the fleet.
 
+use super::outlived::is_outlived;
 use super::progress::wave_names;
 use super::slots::Holds;
 use super::snapshot::{BundleView, Leave, NodeView, RolloutView, SetView};
@@ -123,6 +124,8 @@ pub(super) struct Place {
     pub kernel: Arc<KernelIdentity>,
     pub reported: bool,
     pub settles_at: Option<Timestamp>,
+    /// Whether nobody begins with its grant any more.
+    pub outlived: bool,
 }
 
 impl Roster {
@@ -232,6 +235,7 @@ impl Roster {
             kernel: self.sums.kernel(kernel),
             reported: report(node).is_some(),
             settles_at: since.and_then(|since| since.checked_add(by.min_ready).ok()),
+            outlived: !leaving && is_outlived(node, &self.rule.set_uid, &self.rule.leave),
         }
     }
 
@@ -293,6 +297,12 @@ impl Roster {
     pub fn to_renew(&self) -> impl Iterator<Item = (&str, usize)> {
         let again = self.sums.again.iter();
         again.filter_map(|name| Some((&**name, self.places.get(name)?.wave)))
+    }
+
+    /// Those with a grant that nobody begins any more: name and where they stand, by name.
+    pub fn outlived(&self) -> impl Iterator<Item = (&str, &Standing)> {
+        let outlived = self.sums.outlived.iter();
+        outlived.filter_map(|name| Some((&**name, &self.places.get(name)?.standing)))
     }
 
     /// Those of a wave that wait for a grant, by kernel, each in the order in which they are served.

@@ -66,6 +66,7 @@ pub(super) struct Sums {
     pub pending: BTreeMap<(usize, Arc<KernelIdentity>), InOrder>,
     pub failed: BTreeSet<Arc<str>>,
     pub again: BTreeSet<Arc<str>>,
+    pub outlived: BTreeSet<Arc<str>>,
     pub settling: BTreeSet<(Timestamp, Arc<str>)>,
 }
 
@@ -84,6 +85,7 @@ impl Sums {
             kernel,
             reported,
             settles_at,
+            outlived,
         } = place;
         tally(
             self.counts.entry(*wave).or_default(),
@@ -121,6 +123,7 @@ impl Sums {
         };
         put(&mut self.failed, matches!(standing, Standing::Failed { .. }));
         put(&mut self.again, again);
+        put(&mut self.outlived, *outlived);
         if let Some(waits) = Waits::of(standing) {
             put(self.waiting.entry((*wave, waits)).or_default(), true);
         }

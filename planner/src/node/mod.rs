@@ -11,6 +11,13 @@ mod remove;
 pub mod situation;
 mod steps;
 
+/// The reason with which an agent does not begin with a grant: it was given under a leadership that is over. No agent ever
+/// begins with it, since leaderships do not come back.
+pub const EPOCH_STALE: &str = "EpochStale";
+
+/// The reason with which an agent begins with nothing on a node that crashed again and again. Another attempt lifts it.
+pub const CRASH_LOOP: &str = "CrashLoopSuspected";
+
 pub use choose::plan;
 pub use plan::{Action, Answer, Commit, Gap, Mode, Plan, Refusal, Step, Undo};
 pub use situation::{Key, Leftover, Record, Running, Situation, Standing, Wish};

@@ -3,6 +3,7 @@
 use crate::stories::{CANARY, DIGEST, names, spec, three_nodes};
 use crate::world::{Answer, World, module, node};
 use livepatch_crds::SKIP_LABEL;
+use livepatch_crds::rollout::ControlState;
 use livepatch_planner::fleet::Decision;
 use livepatch_planner::fleet::snapshot::{BundleView, Leave};
 use livepatch_planner::fleet::standing::is_unresolved;
@@ -371,8 +372,64 @@ fn a_grant_that_arrived_late_gets_a_slot_like_any_other_node() {
     let late = &slow[0];
     world.snapshot.nodes.get_mut(late).unwrap().late.insert(uid);
     world.steps(3);
-    assert_ne!(epoch(&world, late), "lease/2", "the other one holds the slot");
+    assert!(
+        !world.granted("fix").contains(late),
+        "the other one holds the slot, and nobody begins with this"
+    );
     assert_eq!(epoch(&world, &slow[1]), "lease/2");
     assert_eq!(world.set("fix").status.counts.pending, 1);
     assert_told!(world);
+}
+
+#[test]
+fn a_grant_that_outlived_its_leader_goes_when_nobody_gives_it_again() {
+    let (mut world, slow) = two_in_flight();
+    world.rollout("fix").control.state = ControlState::Aborted;
+    world.steps(3);
+    let first: BTreeSet<String> = world.granted("fix");
+    assert!(
+        slow.iter().all(|node| !first.contains(node)),
+        "what waits behind it goes on"
+    );
+    assert_eq!(first.len(), 1, "what was carried out stays");
+    assert_eq!(world.set("fix").status.counts.pending, 2);
+    assert_eq!(world.ready_reason("fix"), "Aborted");
+}
+
+#[test]
+fn a_grant_that_outlived_its_leader_leaves_what_was_in_effect_before_it() {
+    let mut world = edge(&["a"]);
+    world.add_set(
+        "fix",
+        &spec("Cumulative", "{matchLabels: {workload: edge}}", ONE_BY_ONE),
+        &[("6.1", "m")],
+    );
+    world.steps(10);
+    assert_eq!(world.ready_reason("fix"), "Complete");
+    let set = world.set("fix");
+    set.spec.template.source.oci.reference = format!("registry.example.com/next@sha256:{DIGEST}");
+    set.bundle = BundleView::Read(Arc::new(vec![module("6.1", "n")]));
+    world.answers.insert("a".into(), Answer::Loads(100));
+    world.steps(4);
+    let entry = |world: &World| world.snapshot.nodes["a"].object.as_ref().unwrap().spec.livepatches[0].clone();
+    assert_eq!(entry(&world).module.name, "n");
+
+    world.snapshot.leave = Leave::Granted {
+        epoch: "lease/2".into(),
+    };
+    world.rollout("fix").control.state = ControlState::Paused;
+    world.steps(3);
+    assert_eq!(entry(&world).module.name, "m", "as before");
+    assert_eq!(entry(&world).epoch, "lease/2");
+    assert_eq!(
+        world.set("fix").status.counts.pending,
+        1,
+        "it is none of the present rollout"
+    );
+
+    world.rollout("fix").control.state = ControlState::Run;
+    world.steps(3);
+    assert_eq!(entry(&world).module.name, "n");
+    let previous = entry(&world).previous.map(|previous| previous.name);
+    assert_eq!(previous.as_deref(), Some("m"), "the way back is known");
 }

@@ -1,7 +1,7 @@
 //! Sets that meet on nodes and whose artefacts tell that they must not: one story each.
 
 use crate::stories::{DIGEST, names, spec};
-use crate::world::{World, module, node};
+use crate::world::{Answer, World, module, node};
 use livepatch_crds::conditions::{ACCEPTED, find};
 use livepatch_module::{Architecture, Format, Function, Inspection, Object, Replace, ReplaceValue, State};
 use livepatch_planner::fleet::snapshot::{BundleView, Described, ModuleView};
@@ -178,4 +178,25 @@ fn an_off_band_livepatch_that_may_replace_is_refused_before_a_node_is_touched() 
     assert_eq!(accepted(&mut world, "second").0, "ReplaceFlagUnproven");
     assert!(world.granted("second").is_empty());
     assert_told!(world);
+}
+
+#[test]
+fn a_node_that_leaves_one_cumulative_set_gets_the_next_one_when_its_grant_has_ended() {
+    let mut world = World::new(&[("a", &[("workload", "edge")], "6.1")]);
+    world.add_set(
+        "first",
+        &spec("Cumulative", "{matchLabels: {workload: edge}}", QUICK),
+        &[("6.1", "first")],
+    );
+    world.add_set("second", &spec("Cumulative", "{}", QUICK), &[("6.1", "second")]);
+    world.answers.insert("a".into(), Answer::Loads(20));
+    world.steps(6);
+    assert_eq!(world.granted("first"), names(&["a"]));
+    world.snapshot.nodes.get_mut("a").unwrap().labels.remove("workload");
+    for _ in 0..40 {
+        world.step();
+        let object = world.snapshot.nodes["a"].object.as_ref().unwrap();
+        assert!(object.spec.livepatches.len() <= 1, "a node has one Cumulative set");
+    }
+    assert_eq!(world.granted("second"), names(&["a"]));
 }

@@ -12,6 +12,7 @@ use livepatch_planner::fleet::snapshot::{
 use livepatch_planner::fleet::standing::key;
 use livepatch_planner::fleet::states::may_follow;
 use livepatch_planner::fleet::{Decision, Index, Observations, decide};
+use livepatch_planner::node::EPOCH_STALE;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -299,6 +300,8 @@ impl World {
             object.status.features = vec!["Absent".into()];
         }
         let grants = object.spec.livepatches.clone();
+        let told = &mut object.status.livepatches;
+        told.retain(|status| status.result != GrantResult::Pending);
         for grant in grants {
             let looked_at = self.seen.insert((name.to_owned(), grant.set.name.clone()), key(&grant));
             if looked_at.is_some_and(|looked_at| looked_at != key(&grant)) {
@@ -327,6 +330,13 @@ impl World {
             }
             let failed = |s: &GrantStatus| s.rollout == grant.rollout && s.attempt == grant.attempt;
             if object.status.livepatches.iter().any(failed) {
+                continue;
+            }
+            if let Leave::Granted { epoch } = &self.snapshot.leave
+                && *epoch != grant.epoch
+            {
+                let told = outcome(&grant, GrantResult::Pending, EPOCH_STALE, "");
+                object.status.livepatches.push(told);
                 continue;
             }
             *waited += 1;
@@ -374,7 +384,7 @@ fn failure(grant: &Grant, reason: &str, message: &str) -> GrantStatus {
     outcome(grant, GrantResult::Failed, reason, message)
 }
 
-fn outcome(grant: &Grant, result: GrantResult, reason: &str, message: &str) -> GrantStatus {
+pub fn outcome(grant: &Grant, result: GrantResult, reason: &str, message: &str) -> GrantStatus {
     GrantStatus {
         set: grant.set.name.clone(),
         rollout: grant.rollout.clone(),
