@@ -22,8 +22,7 @@ pub(crate) enum Point {
     ConfirmGrant,
     FinitModule,
     Cancel,
-    /// A livepatch is enabled again, since a cancel lost the race against the end of the transition. That takes a coincidence
-    /// within milliseconds; the tests of the kernel operations bring it about.
+    /// A livepatch is enabled again, since a cancel lost the race against the end of the transition.
     PutBack,
     DeleteModule,
     WriteStatus,
@@ -134,11 +133,11 @@ impl Coverage {
         }
     }
 
-    /// Places at which nothing ever died, those that seeds cannot be steered to left out.
+    /// Places at which nothing ever died.
     pub(crate) fn missing(&self) -> Vec<Place> {
         let mut missing = Vec::new();
         let points = Point::OPERATOR.into_iter().chain(Point::AGENT);
-        for point in points.filter(|point| *point != Point::PutBack) {
+        for point in points {
             for moment in Self::moments(point).iter().copied() {
                 let passed = self.places.get(&(point, moment)).copied().unwrap_or_default();
                 if passed.processes == 0 {

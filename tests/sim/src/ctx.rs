@@ -1,5 +1,6 @@
 //! What every actor is given: the clock, chance, the network, and where it is written down.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::api::ask::{Answer, Ask, Fault};
@@ -23,6 +24,8 @@ pub(crate) struct Ctx {
     /// Deaths that wait for their moment.
     pub arms: Vec<Arm>,
     calls: u64,
+    /// Live reads, and changes of nodes' objects, that were asked for and are not answered.
+    pub open: BTreeMap<u64, Ask>,
     /// Requests that were sent, those for the lease left out.
     pub requests: u64,
 }
@@ -38,6 +41,7 @@ impl Ctx {
             mutant,
             arms: Vec::new(),
             calls: 0,
+            open: BTreeMap::new(),
             requests: 0,
         }
     }
@@ -87,6 +91,9 @@ impl Ctx {
         if !ask.is_lease() {
             self.requests += 1;
         }
+        if matches!(ask, Ask::ChangeNode(_) | Ask::GetNodeObject { .. } | Ask::GetLease) {
+            self.open.insert(id, ask.clone());
+        }
         let fate = self.net.fate(&mut self.chance, self.clock.now, &caller, &ask);
         let (takes, answer_lost, fault) = match fate {
             Fate::Refused => {
@@ -112,6 +119,7 @@ impl Ctx {
             caller,
             id,
             ask,
+            sent: self.clock.now,
             answer_lost,
             fault,
         };

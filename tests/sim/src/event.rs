@@ -35,6 +35,8 @@ pub(crate) struct Request {
     pub caller: Caller,
     pub id: u64,
     pub ask: Ask,
+    /// When it was sent.
+    pub sent: std::time::Duration,
     /// The answer is lost.
     pub answer_lost: bool,
     /// It is refused with this in place of being carried out; or, if `Unknown`, carried out and answered with 504.

@@ -125,27 +125,6 @@ mutants! {
     SamePairGranted,
 }
 
-impl Mutant {
-    /// What stands behind a bug that thousands of schedules do not show: another fence, or a coincidence that is rare.
-    pub fn fence(self) -> Option<&'static str> {
-        Some(match self {
-            Self::NoOverlay | Self::LateAnswerWins => {
-                "what is decided by an old object meets its precondition, and the planner chooses the same node again"
-            }
-            Self::UnknownForgotten => {
-                "the planner chooses the same node again, and its precondition lets one write through"
-            }
-            Self::NoPrecondition => "an operator has one write of an object under way, and agents look at the epoch",
-            Self::TermIgnored => "agents do not act on what is written under a leadership that has ended",
-            Self::UnreadableIgnored => "no grant is given while anything cannot be read",
-            Self::HoldIgnored => "an agent looks at the hold before it decides as well",
-            Self::WithdrawalIgnored => "a grant is seldom taken back between an agent's look and its load",
-            Self::SamePairGranted => "few nodes run a livepatch that was not granted to them",
-            _ => return None,
-        })
-    }
-}
-
 /// What the planner is shown in place of what there is.
 pub(crate) fn changed_snapshot(ctx: &Ctx, snapshot: &Snapshot) -> Option<Snapshot> {
     let mutant = ctx.mutant?;

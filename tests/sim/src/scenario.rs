@@ -118,6 +118,9 @@ pub(crate) enum Happening {
     Promote(usize, String),
     /// A field of an object that no version can read, for so long.
     Unreadable(usize, Duration),
+    /// The same with a set, and its end.
+    UnreadableSet(usize),
+    ReadableSet(usize),
     /// Somebody else writes to an object.
     Touch(usize),
     /// Nothing goes wrong any more, and people do what is asked of them.

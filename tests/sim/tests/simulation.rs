@@ -4,7 +4,7 @@
 use livepatch_tests_sim::{Coverage, Mutant, run, run_many, visit_the_rest};
 
 /// Schedules in which nothing may go wrong but what is made to.
-const SCHEDULES: u64 = 15_000;
+const SCHEDULES: u64 = 20_000;
 
 /// As many as a release is worth.
 const MANY: u64 = 200_000;
@@ -51,29 +51,16 @@ fn hold(schedules: u64) -> Coverage {
 }
 
 #[test]
-fn every_planted_bug_is_found_that_no_other_fence_hides() {
-    let missed = look_for(|mutant| mutant.fence().is_none());
-    assert!(missed.is_empty(), "not found: {}", missed.join(", "));
-}
-
-#[test]
-#[ignore = "takes many minutes"]
-fn long_planted_bugs_behind_another_fence_are_told() {
-    let missed = look_for(|mutant| mutant.fence().is_some());
-    println!("not found: {}", missed.join(", "));
-}
-
-/// Looks for planted bugs; the names of those that were not found.
-fn look_for(which: impl Fn(Mutant) -> bool) -> Vec<String> {
+fn every_planted_bug_is_found() {
     let mut missed = Vec::new();
-    for mutant in Mutant::ALL.iter().copied().filter(|mutant| which(*mutant)) {
+    for mutant in Mutant::ALL.iter().copied() {
         let summary = run_many(0..ENOUGH, Some(mutant), 1);
         match summary.failed.first() {
             Some((seed, violation)) => println!("{mutant:?}: seed {seed}: {violation}"),
             None => missed.push(format!("{mutant:?}")),
         }
     }
-    missed
+    assert!(missed.is_empty(), "not found: {}", missed.join(", "));
 }
 
 #[test]

@@ -87,7 +87,6 @@ impl World {
                 Ok(())
             }
             _ if Self::unreachable_remain(set) || self.has_crash_loop(name, set) => Ok(()),
-            _ if self.waits_for_halted_cumulative(name) => Ok(()),
             _ => Err(Violation::new(
                 "I9",
                 format!("{name} does not come to an end: {}", told()),
@@ -95,37 +94,14 @@ impl World {
         }
     }
 
-    /// Some livepatch takes a node down however often people try, and its agent says that it loads nothing any more.
+    /// A node went down again and again, and its agent says that it loads nothing any more.
     fn has_crash_loop(&self, name: &str, set: &SetContent) -> bool {
         self.selected(&set.spec).any(|machine| {
-            let kernel = identity(machine.build).build_id.map(|id| id.to_string());
-            let panics = |conduct| matches!(conduct, Conduct::Panics(_));
-            let mut modules = self.shelf.modules();
             let object = self.server.objects.get(&machine.name);
             let told = object.and_then(|object| Some(&object.content.as_ref().ok()?.status.livepatches));
             let mut told = told.into_iter().flatten();
-            told.any(|told| told.set == name && told.reason == CRASH_LOOP)
-                && modules.any(|module| panics(module.conduct) && module.view.kernel_build_id == kernel)
-        })
-    }
-
-    /// A cumulative livepatch was granted before this one, and cannot be begun: the leader who granted it is gone, its set
-    /// asks for another revision by now, and that one has stopped.
-    fn waits_for_halted_cumulative(&self, name: &str) -> bool {
-        let halted = |set: &str| {
-            let set = self.server.sets.get(set).and_then(|set| set.content.as_ref().ok());
-            let mut conditions = set.map_or(&[][..], |set| &set.status.conditions).iter();
-            conditions.any(|one| one.type_ == "Ready" && one.reason == "Halted")
-        };
-        self.server.objects.iter().any(|object| {
-            let told = object
-                .content
-                .as_ref()
-                .map_or(&[][..], |content| &content.status.livepatches);
-            let waits = told
-                .iter()
-                .any(|one| one.set == name && one.reason == "WaitingForCumulative");
-            waits && told.iter().any(|one| one.reason == "EpochStale" && halted(&one.set))
+            let past = self.checks.past_of(machine.index);
+            past.is_some_and(|past| past.ended) && told.any(|told| told.set == name && told.reason == CRASH_LOOP)
         })
     }
 
@@ -245,19 +221,14 @@ impl World {
         Ok(())
     }
 
-    /// Another set's livepatch takes the node down again and again.
+    /// A livepatch took the node down, or made its kernel warn: whatever was on its way there then has failed.
     fn shares_boot(&self, failure: &livepatch_crds::rollout::Failure) -> bool {
         let machine = self.machines.iter().find(|machine| machine.name == failure.node);
-        machine.is_some_and(|machine| {
-            let kernel = identity(machine.build).build_id.map(|id| id.to_string());
-            let does = |conduct: fn(Conduct) -> bool| {
-                let mut modules = self.shelf.modules();
-                modules.any(|module| module.view.kernel_build_id == kernel && conduct(module.conduct))
-            };
-            let panics = does(|conduct| matches!(conduct, Conduct::Panics(_)));
-            let warns = does(|conduct| matches!(conduct, Conduct::Warns(_)));
+        let past = machine.and_then(|machine| self.checks.past_of(machine.index));
+        past.is_some_and(|past| {
             // A node that panics is lost before it is known to have rebooted.
-            (panics && failure.reason == NODE_LOST) || ((panics || warns) && BAD.contains(&failure.reason.as_str()))
+            let lost = past.panicked && failure.reason == NODE_LOST;
+            lost || ((past.panicked || past.warned) && BAD.contains(&failure.reason.as_str()))
         })
     }
 }

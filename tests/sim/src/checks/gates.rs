@@ -32,17 +32,12 @@ impl Checks {
         let Ok(set_content) = &set.content else { return };
         let strategy = &set_content.spec.rollout;
         let min_ready = Duration::from_secs(u64::try_from(strategy.min_ready_seconds).unwrap_or(0));
-        let least_ready = least_ready(server, &before.set);
         let granted_before = horizon(&server.objects, basis.places[2], basis);
         let seen = horizon(&server.objects, basis.places[2], basis).min(horizon(&server.nodes, basis.places[3], basis));
         let control = &before.spec.control;
         let selected = usize::try_from(status.counts.selected).unwrap_or(0);
-        let names: Vec<&str> = strategy
-            .waves
-            .iter()
-            .map(|wave| wave.name.as_str())
-            .chain([REST])
-            .collect();
+        let waves = strategy.waves.iter().map(|wave| wave.name.as_str());
+        let names: Vec<&str> = waves.chain([REST]).collect();
         let promoted = control
             .promoted_through
             .as_deref()
@@ -58,6 +53,8 @@ impl Checks {
                 .slots
                 .of_set(&set.uid)
                 .filter(|(_, slot)| slot.grant.rollout == name && slot.grant.wave == wave.name)
+                // What was in effect before is of no start of the rollout.
+                .filter(|(_, slot)| slot.grant.start > 0)
                 .filter(|(_, slot)| slot.granted < granted_before)
                 .collect();
             let settled: Vec<Duration> = slots
@@ -67,7 +64,10 @@ impl Checks {
             // Nothing waits for a node that a person left out.
             let open = slots.iter().find(|(node, slot)| {
                 let settled = slot.settled(min_ready, seen, basis.at).is_some();
-                slot.failed.is_none() && !settled && !control.excludes(node)
+                // A failure stays one until a person raises the attempt, in another start of the rollout as well.
+                let mut failures = before.status.failures.iter();
+                let latched = failures.any(|failure| failure.node == *node && failure.attempt == control.attempt);
+                slot.failed.is_none() && !latched && !settled && !control.excludes(node)
             });
             let bears = (strategy.max_failed.of(selected), strategy.max_stalled.of(selected));
             let failures = slots.iter().filter(|(node, slot)| {
@@ -100,10 +100,9 @@ impl Checks {
             let watched = slots
                 .iter()
                 .filter(|(node, slot)| slot.grant.attempt == control.attempt && !control.excludes(node))
-                .filter(|(_, slot)| slot.failed.is_none());
-            let last = watched
-                .filter_map(|(_, slot)| slot.settled(least_ready, seen, basis.at))
-                .max();
+                .filter(|(node, slot)| slot.failed.is_none() && is_readable(server, node, basis));
+            let watched: Vec<&Slot> = watched.map(|(_, slot)| *slot).collect();
+            let last = last_settled(server, &before.set, &watched, seen, basis.at);
             let early = last.is_some_and(|last| basis.at + SKEW < last + Duration::from_secs(soak));
             let found = if let Some((node, _)) = open {
                 Some(("R14", format!("{node} is in flight")))
@@ -129,10 +128,24 @@ impl Checks {
     }
 }
 
-/// The least time to settle that a set ever asked for: a soak that has begun goes on as it was written, also if people
-/// ask for more meanwhile.
-fn least_ready(server: &Server, set: &str) -> Duration {
-    let versions = server.sets.since(set, Duration::ZERO);
+/// Whether the writer could read a node's object: what it cannot read is of no wave for so long.
+fn is_readable(server: &Server, node: &str, basis: &Basis) -> bool {
+    let object = server.objects.one_as_of(node, basis.places[2]);
+    object.is_none_or(|object| object.content.is_ok())
+}
+
+/// When the last of the nodes settled for which a wave soaks.
+fn last_settled(server: &Server, set: &str, watched: &[&Slot], seen: Duration, at: Duration) -> Option<Duration> {
+    let begun = watched.iter().filter_map(|slot| Some(slot.effective.first()?.0)).min();
+    let least_ready = least_ready(server, set, begun.unwrap_or_default());
+    let settled = watched.iter().filter_map(|slot| slot.settled(least_ready, seen, at));
+    settled.max()
+}
+
+/// The least time to settle that a set asked for since a moment: a soak that has begun goes on as it was written, also if
+/// people ask for more meanwhile.
+fn least_ready(server: &Server, set: &str, since: Duration) -> Duration {
+    let versions = server.sets.since(set, since);
     let contents = versions.iter().flatten().filter_map(|set| set.content.as_ref().ok());
     let seconds = contents.filter_map(|set| u64::try_from(set.spec.rollout.min_ready_seconds).ok());
     seconds.min().map_or(Duration::ZERO, Duration::from_secs)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kube::core::SelectorExt as _;
-use livepatch_crds::node::{DesiredState, Grant};
+use livepatch_crds::node::{DesiredState, Grant, LoadedLivepatch};
 use livepatch_crds::rollout::{ControlState, WaveState};
 use livepatch_crds::{LivepatchType, SKIP_LABEL};
 use livepatch_operator::watch::seen::{NodeObjectContent, Seen, SetContent};
@@ -39,6 +39,7 @@ impl Checks {
         if cumulative.count() > 1 {
             self.violated("R4", || format!("{} has two cumulative livepatches", patch.node));
         }
+        self.unreadable_stay(server, patch, &content.spec.livepatches);
         // Precautions first: a slot that is judged by what is about to be written would judge itself.
         for grant in &patch.spec.livepatches {
             let old = content.spec.livepatches.iter().find(|old| old.set.uid == grant.set.uid);
@@ -51,7 +52,11 @@ impl Checks {
                     format!("{}: a grant of epoch {} by {:?}", patch.node, grant.epoch, patch.basis)
                 });
             }
-            self.budgets(server, patch, grant);
+            // What is in effect already asks nothing of the kernel.
+            let is_there = |one: &LoadedLivepatch| one.build_id == grant.module.build_id && one.enabled;
+            if !(grant.back && content.status.loaded.iter().any(is_there)) {
+                self.budgets(server, patch, grant);
+            }
             if !same {
                 self.new_grant(now, server, patch, content, grant);
             }
@@ -88,8 +93,8 @@ impl Checks {
         let left_out = |node: &str| control.is_some_and(|control| control.excludes(node));
         let open = |node: &str, slot: &Slot| {
             let current = slot.grant.rollout == grant.rollout && slot.grant.start == grant.start;
-            // What is of a former rollout, or on a node that was left out, is waited for until it has taken effect.
-            let ended = if current && !left_out(node) {
+            // What is of a former rollout, or on a node that was left out or leaves, is waited for until it has taken effect.
+            let ended = if current && !left_out(node) && is_selected(node) {
                 slot.settled(min_ready, seen, basis.at).is_some()
             } else {
                 !slot.effective.is_empty()
@@ -134,9 +139,17 @@ impl Checks {
                 )
             });
         }
-        let settled_before = |slot: &Slot| slot.settled(min_ready, seen, basis.at).is_some();
+        // What runs since a former start of the rollout counts as it is.
+        let runs = |slot: &Slot| slot.effective.last().is_some_and(|(_, until)| until.is_none());
+        let settled_before = |slot: &Slot| {
+            let former = slot.grant.start != grant.start && runs(slot);
+            former || slot.settled(min_ready, seen, basis.at).is_some()
+        };
         let build = &grant.module.kernel_build_id;
-        let same = |slot: &Slot| slot.grant.rollout == grant.rollout && slot.grant.module.kernel_build_id == *build;
+        let same = |slot: &Slot| {
+            let of_rollout = slot.grant.rollout == grant.rollout && slot.grant.start > 0;
+            of_rollout && slot.grant.module.kernel_build_id == *build
+        };
         let proven = self.ungranted.contains(&grant.module.build_id)
             || self
                 .slots
@@ -206,9 +219,7 @@ impl Checks {
         if status.kernel.build_id != grant.module.kernel_build_id {
             self.violated("R1", || format!("{node} runs another kernel than it is granted for"));
         }
-        let loaded = |one: &livepatch_crds::node::LoadedLivepatch| {
-            one.build_id == grant.module.build_id && one.enabled && !one.transition
-        };
+        let loaded = |one: &LoadedLivepatch| one.build_id == grant.module.build_id && one.enabled && !one.transition;
         // A grant that may still be acted on has to be taken back, whatever runs.
         let replaces = before.spec.livepatches.iter().any(|old| old.set.uid == grant.set.uid);
         if status.loaded.iter().any(loaded) && !replaces {

@@ -33,10 +33,24 @@ pub(crate) struct Boots {
     panicked: BTreeSet<(String, String, i32)>,
     /// The attempt for which each module was last loaded.
     attempts: BTreeMap<String, (String, i32)>,
+    /// UID of the set for which it was: another set of the same name is another attempt.
+    sets: BTreeMap<String, String>,
     /// Its journal was lost or damaged: what was in it is nobody's fault.
     journal_lost: bool,
     /// Somebody else took livepatches out in this boot.
     disturbed: bool,
+    pub past: Past,
+}
+
+/// What became of a machine's kernels, whenever.
+#[derive(Debug, Default)]
+pub(crate) struct Past {
+    /// A livepatch of ours took the kernel down.
+    pub panicked: bool,
+    /// It lost its power, or its kernel gave up.
+    pub ended: bool,
+    /// A livepatch of ours made the kernel warn.
+    pub warned: bool,
 }
 
 impl Checks {
@@ -105,11 +119,13 @@ impl Checks {
         let journal: Option<Journal> = journal.and_then(|text| serde_json::from_str(text).ok());
         let entry = journal.and_then(|journal| {
             let boot = machine.boot_id();
-            journal.entries.into_iter().find(|entry| {
-                entry.module == act.module && entry.pair.sha256 == module.view.sha256 && entry.boot.0 == boot
+            let mut entries = journal.entries.into_iter();
+            entries.find(|entry| {
+                let is_module = entry.module == act.module && entry.pair.sha256 == module.view.sha256;
+                is_module && entry.boot.0 == boot && matches!(entry.phase, Phase::Starting { .. })
             })
         });
-        let Some(entry) = entry.filter(|entry| matches!(entry.phase, Phase::Starting { .. })) else {
+        let Some(entry) = entry else {
             return self.violated("R11", || {
                 format!("{node}: {} is loaded without an intent on the disk", act.module)
             });
@@ -127,6 +143,11 @@ impl Checks {
             .contains(&(act.module.clone(), attempt.0.clone(), attempt.1));
         let lost = boots.journal_lost;
         boots.attempts.insert(act.module.clone(), attempt.clone());
+        let former = boots.sets.insert(act.module.clone(), entry.set_uid.clone());
+        if former.is_some_and(|former| former != entry.set_uid) {
+            boots.loads.remove(&act.module);
+            boots.asked.retain(|(name, _), _| *name != act.module);
+        }
         let asked = boots.asked.entry((act.module.clone(), attempt.1)).or_default();
         *asked += 1;
         let often = *asked > MOST_CALLS && !boots.journal_lost;
@@ -203,6 +224,7 @@ impl Checks {
                 format!("{node}: {} is loaded although the node is held", act.module)
             });
         }
+        self.was_allowed(machine.index, machine.agent.life, node, act);
         let confirmed = machine.agent.confirmed.as_ref();
         if !confirmed.is_some_and(|confirmed| confirmed.at >= from && confirmed.grant.module.name == act.module) {
             self.violated("R3", || {
@@ -239,6 +261,8 @@ impl Checks {
         let Some(boots) = self.boots.get_mut(machine.index) else {
             return;
         };
+        boots.past.panicked |= panicked;
+        boots.past.ended = true;
         if panicked {
             for module in running {
                 if let Some((rollout, attempt)) = boots.attempts.get(&module).cloned() {
@@ -249,6 +273,18 @@ impl Checks {
         boots.loads.clear();
         boots.asked.clear();
         boots.disturbed = false;
+    }
+
+    /// A kernel warned for a livepatch.
+    pub fn warned(&mut self, machine: usize) {
+        if let Some(boots) = self.boots.get_mut(machine) {
+            boots.past.warned = true;
+        }
+    }
+
+    /// What became of a machine's kernels.
+    pub(super) fn past_of(&self, machine: usize) -> Option<&Past> {
+        self.boots.get(machine).map(|boots| &boots.past)
     }
 
     /// Another machine stands in its place.

@@ -8,6 +8,7 @@ mod end;
 mod gates;
 mod grants;
 mod kernel;
+mod knowledge;
 mod slots;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ use crate::ctx::Ctx;
 use crate::scenario::Scenario;
 pub(crate) use end::CRASH_LOOP;
 use kernel::Boots;
+use knowledge::Knowledge;
 use slots::Slots;
 
 /// Something that must hold and did not.
@@ -52,6 +54,7 @@ pub(crate) struct Checks {
     /// The first thing that did not hold.
     pub found: Option<Violation>,
     slots: Slots,
+    knowledge: Knowledge,
     boots: Vec<Boots>,
     /// Who wrote under each epoch.
     epochs: BTreeMap<String, (usize, u32)>,
@@ -67,6 +70,7 @@ impl Checks {
         Self {
             found: None,
             slots: Slots::default(),
+            knowledge: Knowledge::default(),
             boots: scenario.machines.iter().map(|_| Boots::default()).collect(),
             epochs: BTreeMap::new(),
             ended: BTreeMap::new(),
@@ -98,6 +102,7 @@ impl Checks {
                     self.spec_written(now, server, patch, before);
                 }
                 self.slots.look(server, &patch.node, now);
+                self.note_ungranted(server, &patch.node);
             }
             Ask::AgentStatus { node, .. } => {
                 self.slots.look(server, node, now);
@@ -124,12 +129,13 @@ impl Checks {
     }
 
     /// The lease changed hands, or was renewed.
-    pub fn lease_written(&mut self, server: &Server, now: Duration) {
+    pub fn lease_written(&mut self, server: &Server, sent: Duration, now: Duration) {
         let epoch = server
             .lease
             .as_ref()
             .map(super::api::ask::Lease::epoch)
             .unwrap_or_default();
+        self.knowledge.renewed(&epoch, sent, now);
         if epoch != self.epoch {
             self.ended.insert(std::mem::replace(&mut self.epoch, epoch), now);
         }

@@ -34,11 +34,20 @@ pub(super) fn scenario(seed: u64) -> Scenario {
     let faults = *pick(&mut draw, &[0, 1, 2, 3, 4, 6, 9]);
     for _ in 0..faults {
         let at = moment(&mut draw, heals);
-        happenings.extend(fault(&mut draw, &scenario, at).into_iter().map(|fault| (at, fault)));
+        let lines = story(&mut draw, &scenario, at);
+        happenings.extend(lines.into_iter().filter(|(at, _)| *at < heals));
     }
     for _ in 0..*pick(&mut draw, &[0, 1, 2, 4]) {
         let at = moment(&mut draw, heals);
-        happenings.push((at, person(&mut draw, &scenario)));
+        let what = person(&mut draw, &scenario);
+        if let Happening::DeleteSet(set) = what {
+            // Made anew, as `kubectl replace --force` does.
+            let again = draw
+                .bool()
+                .then(|| (at + span(&mut draw, 1, 60), Happening::CreateSet(set)));
+            happenings.extend(again.filter(|(again, _)| *again < heals));
+        }
+        happenings.push((at, what));
     }
     happenings.push((heals, Happening::Heal));
     for minutes in [1, 4, 8, 13] {
@@ -72,6 +81,15 @@ impl Scenario {
                     .happenings
                     .push((at, Happening::Revise(0, usize::try_from(number).unwrap_or(0))));
             }
+        }
+        if point == Point::PutBack {
+            // A replacement with a task in the way of every transition, and cancels that lose the race against its end.
+            let at = scenario.heals / 2;
+            for machine in 0..scenario.machines.len() {
+                let lines = [Happening::Sleeper(machine, 0, None), Happening::LostRace(machine)];
+                scenario.happenings.extend(lines.map(|line| (at, line)));
+            }
+            scenario.happenings.push((at, Happening::Revise(0, 1)));
         }
         scenario
     }
@@ -190,6 +208,39 @@ fn arrivals(scenario: &Scenario) -> Vec<(Duration, Happening)> {
     let sets = scenario.sets.iter().enumerate();
     let creations = sets.map(|(index, set)| (set.created, Happening::CreateSet(index)));
     joins.chain(creations).collect()
+}
+
+/// Something that goes wrong, or a few things that belong together.
+fn story(draw: &mut Rng, scenario: &Scenario, at: Duration) -> Vec<(Duration, Happening)> {
+    let all = 0..scenario.machines.len();
+    match draw.u8(0..20) {
+        // People change their minds while an agent that was granted waits for the registry and hears nothing.
+        0 => {
+            let away = span(draw, 20, 60);
+            let (deaf, word) = (at + away / 4, at + away / 2);
+            let word_is = draw.u8(0..3);
+            let mut lines = vec![(at, Happening::RegistryAway(away))];
+            lines.extend(
+                all.clone()
+                    .map(|machine| (deaf, Happening::SilenceAgent(machine, away * 2))),
+            );
+            match word_is {
+                0 => lines.extend(all.map(|machine| (word, Happening::Skip(machine, true)))),
+                1 => lines.extend(all.map(|machine| (word, Happening::Label(machine, "edge", "false")))),
+                _ => lines.extend((0..scenario.sets.len()).map(|set| (word, Happening::DeleteSet(set)))),
+            }
+            lines
+        }
+        1 => {
+            let set = draw.usize(0..scenario.sets.len());
+            let until = at + span(draw, 5, 60);
+            vec![
+                (at, Happening::UnreadableSet(set)),
+                (until, Happening::ReadableSet(set)),
+            ]
+        }
+        _ => fault(draw, scenario, at).into_iter().map(|fault| (at, fault)).collect(),
+    }
 }
 
 fn fault(draw: &mut Rng, scenario: &Scenario, at: Duration) -> Vec<Happening> {

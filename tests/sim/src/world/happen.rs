@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use livepatch_kernel::Kernel as _;
-use livepatch_operator::watch::seen::NodeObjectContent;
+use livepatch_operator::watch::seen::{NodeObjectContent, SetContent};
 use livepatch_operator::watch::world::Kind;
 
 use super::World;
@@ -118,6 +118,8 @@ impl World {
             Happening::Label(machine, key, value) => self.label(machine, key, value),
             Happening::Skip(machine, skip) => self.skip(machine, skip),
             Happening::Unreadable(machine, span) => self.make_unreadable(machine, now + span),
+            Happening::UnreadableSet(set) => self.hide_set(set),
+            Happening::ReadableSet(set) => self.show_set(set),
             Happening::Touch(machine) => self.touch(machine),
             other => self.happen_inside(other, now),
         }
@@ -228,6 +230,37 @@ impl World {
         self.ctx.clock.at(until, Event::Machine { machine: index, tick });
     }
 
+    /// Somebody stores a set with a field that no version of ours knows.
+    fn hide_set(&mut self, index: usize) {
+        let Some(name) = self.scenario.sets.get(index).map(|set| set.name.clone()) else {
+            return;
+        };
+        let Some(set) = self.server.sets.get(&name).cloned() else {
+            return;
+        };
+        let Ok(content) = &set.content else { return };
+        self.hidden_sets.push((name.clone(), set.uid.clone(), content.clone()));
+        let before = self.server.version();
+        self.server
+            .replace_content::<SetContent>(&name, Err("a field of another version".to_owned()));
+        self.replicate(before);
+    }
+
+    fn show_set(&mut self, index: usize) {
+        let Some(name) = self.scenario.sets.get(index).map(|set| set.name.clone()) else {
+            return;
+        };
+        let before = self.server.version();
+        for (hidden, uid, content) in std::mem::take(&mut self.hidden_sets) {
+            if hidden != name {
+                self.hidden_sets.push((hidden, uid, content));
+            } else if self.server.sets.get(&name).is_some_and(|set| set.uid == uid) {
+                self.server.replace_content::<SetContent>(&name, Ok(content));
+            }
+        }
+        self.replicate(before);
+    }
+
     /// What was made unreadable is as it was.
     pub(super) fn make_readable(&mut self, name: &str) {
         let before = self.server.version();
@@ -267,6 +300,9 @@ impl World {
         }
         for index in 0..self.machines.len() {
             self.heal_machine(index, now);
+        }
+        for index in 0..self.scenario.sets.len() {
+            self.show_set(index);
         }
         self.help();
         self.healed = true;

@@ -200,7 +200,10 @@ impl World {
                 let name = machine.name.clone();
                 self.make_readable(&name);
             }
-            MachineTick::Warn { boot } if machine.boot == boot && machine.up => machine.warn(),
+            MachineTick::Warn { boot } if machine.boot == boot && machine.up => {
+                machine.warn();
+                self.checks.warned(index);
+            }
             _ => {}
         }
     }

@@ -6,7 +6,7 @@ mod people;
 
 use std::time::Duration;
 
-use livepatch_operator::watch::seen::{NodeObjectContent, RolloutContent};
+use livepatch_operator::watch::seen::{NodeObjectContent, RolloutContent, SetContent};
 use livepatch_operator::watch::world::Kind;
 
 use crate::api::ask::{Answer, Ask, Fault};
@@ -45,6 +45,7 @@ pub(crate) struct World {
     stalled_until: [Duration; REPLICAS],
     /// Objects that were made unreadable, with what they held.
     hidden: Vec<(String, String, NodeObjectContent)>,
+    hidden_sets: Vec<(String, String, SetContent)>,
     last_write: Duration,
     healed: bool,
     pub events: u64,
@@ -104,6 +105,7 @@ impl World {
             scenario,
             stalled_until: [Duration::ZERO; REPLICAS],
             hidden: Vec::new(),
+            hidden_sets: Vec::new(),
             last_write: Duration::ZERO,
             healed: false,
             events: 0,
@@ -233,6 +235,7 @@ impl World {
                     let until = operator.paused_until;
                     return ctx.clock.at(until, Event::Answered { caller, id, answer });
                 }
+                checks.told(ctx, caller, id, &answer);
                 operator.answered(ctx, server, shelf, caller, id, answer);
             }
             Caller::Agent { machine, life } | Caller::AgentList { machine, life, .. } => {
@@ -244,6 +247,7 @@ impl World {
                 };
                 machine.sync(ctx.now());
                 arm(ctx, machine);
+                checks.told(ctx, caller, id, &answer);
                 let (mut host, agent) = machine.host_and_agent();
                 agent.answered(ctx, &mut host, caller, id, answer);
                 checks.agent_acted(ctx, server, shelf, machine);
@@ -256,6 +260,7 @@ impl World {
             caller,
             id,
             ask,
+            sent,
             answer_lost,
             fault,
         } = request;
@@ -264,9 +269,10 @@ impl World {
             self.ctx
                 .say(|| format!("a write after healing: {} by {caller:?}", ask.name()));
         }
+        self.checks.arrives(&self.server, &ask, sent);
         let answer = match fault {
             Some(fault @ (Fault::Throttled | Fault::Refused)) => Answer::Failed(fault),
-            _ => self.serve(&ask),
+            _ => self.serve(&ask, sent),
         };
         let answer = if fault == Some(Fault::Unknown) {
             Answer::Failed(Fault::Unknown)
@@ -280,8 +286,8 @@ impl World {
         }
     }
 
-    /// Carries out a request, with checks before and after.
-    fn serve(&mut self, ask: &Ask) -> Answer {
+    /// Carries out a request that was sent at `sent`, with checks before and after.
+    fn serve(&mut self, ask: &Ask, sent: Duration) -> Answer {
         let wall = self.ctx.clock.wall(jiff::SignedDuration::ZERO);
         let before = self.server.version();
         let object = match ask {
@@ -299,7 +305,7 @@ impl World {
             self.checks
                 .written(&mut self.ctx, &self.server, ask, object.as_deref(), rollout.as_deref());
         } else if self.server.version() != before {
-            self.checks.lease_written(&self.server, self.ctx.clock.now);
+            self.checks.lease_written(&self.server, sent, self.ctx.clock.now);
         } else if ask.is_write() && !ask.is_lease() {
             self.ctx.say(|| format!("refused: {} {answer:?}", ask.name()));
         }

@@ -42,6 +42,9 @@ impl World {
             return;
         };
         let (name, template) = (plan.name.clone(), plan.spec(number).template);
+        if self.server.sets.get(&name).is_some_and(|set| set.content.is_err()) {
+            return;
+        }
         if let Some(known) = self.revisions.get_mut(index) {
             *known = number;
         }
