@@ -97,7 +97,11 @@ fn included(name: &str, node: &NodeView, wave_passed: bool, by: &Yardstick<'_>) 
         return rollback::standing(name, node, by);
     }
     let grant = current_grant(node, by).filter(|grant| !is_given_up(name, grant, by));
-    if let Some(failure) = grant.and_then(|grant| latched_failure(name, node, grant, by)) {
+    let latched = match grant {
+        Some(grant) => latched_failure(name, node, grant, by),
+        None => listed(name, by),
+    };
+    if let Some(failure) = latched {
         return failure;
     }
     if !node.ready {
@@ -336,6 +340,12 @@ pub(super) fn latched_failure(name: &str, node: &NodeView, grant: &Grant, by: &Y
         reason,
         message.map_or("this attempt failed before", String::as_str),
     ))
+}
+
+/// The same for a node without a grant of this start: it failed in a former one, or its grant is gone.
+fn listed(name: &str, by: &Yardstick<'_>) -> Option<Standing> {
+    let failure = listed_failure(name, by.rollout?.control.attempt, false, by)?;
+    Some(failed(&failure.reason, &failure.message))
 }
 
 /// The failure of a node in the rollout's status, where only the first ones are.

@@ -14,6 +14,7 @@ mod changes;
 mod conflicts;
 mod control;
 mod index;
+mod latches;
 mod mixed;
 mod observations;
 mod removal;
