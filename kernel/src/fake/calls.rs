@@ -145,6 +145,7 @@ impl Model {
         }
         if self.races > 0 && self.transition.as_ref().is_some_and(|t| t.patch == name) {
             self.races -= 1;
+            self.raced.insert(name.to_owned());
             self.complete();
         }
         let Some(index) = self.patches.iter().position(|patch| patch.module.name == name) else {

@@ -145,6 +145,11 @@ impl FakeKernel {
         self.model().races += 1;
     }
 
+    /// Whether a write to this livepatch's `enabled` came right after its transition had completed, in this boot.
+    pub fn lost_race(&self, name: &str) -> bool {
+        self.model().raced.contains(name)
+    }
+
     /// So many writes of `enabled` from now on work as ever, the one after them fails.
     pub fn fail_write_after(&self, writes: u32, errno: Errno) {
         self.model().refuse_write = Some((writes, errno));

@@ -50,6 +50,8 @@ pub(super) struct Model {
     pub settle: Duration,
     pub free_delay: Duration,
     pub races: u32,
+    /// Livepatches whose cancel lost such a race.
+    pub raced: BTreeSet<String>,
     pub refuse_write: Option<(u32, Errno)>,
     /// Writes and calls in the order they were made, for tests.
     pub calls: Vec<String>,
@@ -116,6 +118,7 @@ impl Model {
             settle: RETRY,
             free_delay: FREE_DELAY,
             races: 0,
+            raced: BTreeSet::new(),
             refuse_write: None,
             calls: Vec::new(),
         }

@@ -131,7 +131,9 @@ impl Checks {
             });
         };
         let restored = matches!(entry.phase, Phase::Starting { again: true });
-        if !restored {
+        // What had taken effect when its cancel came too late is brought back like anything else that was in effect.
+        let repaired = machine.seam.kernel.lost_race(&act.module);
+        if !restored && !repaired {
             self.granted(ctx, server, machine, act);
         }
         let attempt = (entry.rollout.clone(), entry.attempt);
@@ -177,7 +179,7 @@ impl Checks {
         let loads = boots.loads.entry(act.module.clone()).or_default();
         *loads += 1;
         let again = *loads > 1 && !boots.disturbed && !boots.journal_lost;
-        if again && !restored && !entry_is_retried(boots, &act.module) {
+        if again && !restored && !repaired && !entry_is_retried(boots, &act.module) {
             self.violated("I6", || format!("{node}: {} is loaded twice in one boot", act.module));
         }
         self.slots.begun(&node, &act.module);
