@@ -2,7 +2,10 @@
 
 use crate::stories::{DIGEST, names, spec};
 use crate::world::{Answer, World, module, node};
+use livepatch_crds::LivepatchType;
 use livepatch_crds::conditions::{ACCEPTED, find};
+use livepatch_crds::policy::SupersededSet;
+use livepatch_crds::set::CumulativeTemplate;
 use livepatch_module::{Architecture, Format, Function, Inspection, Object, Replace, ReplaceValue, State};
 use livepatch_planner::fleet::snapshot::{BundleView, Described, ModuleView};
 use std::sync::Arc;
@@ -199,4 +202,53 @@ fn a_node_that_leaves_one_cumulative_set_gets_the_next_one_when_its_grant_has_en
         assert!(object.spec.livepatches.len() <= 1, "a node has one Cumulative set");
     }
     assert_eq!(world.granted("second"), names(&["a"]));
+}
+
+/// An off-band set on its nodes, and a younger cumulative one that patches its function, and says that it contains
+/// `module` of `set`. What is said of the younger one.
+fn containing(set: &str, module: &str, functions: &[&str]) -> String {
+    let mut world = two_sets(&["nft_do_chain"], &["tcp_input"]);
+    world.snapshot.sets.pop();
+    world.steps(20);
+    assert_eq!(world.ready_reason("first"), "Complete");
+    world.add_set("base", &spec("Cumulative", "{}", QUICK), &[]);
+    let base = world.set("base");
+    base.spec.template.cumulative = Some(CumulativeTemplate {
+        supersedes: vec![SupersededSet {
+            set: set.to_owned(),
+            module_sha256: vec![format!("{module}-6.1"), format!("{module}-6.12")],
+        }],
+    });
+    base.bundle = holds(vec![
+        described("6.1", "base", functions, true, &[]),
+        described("6.12", "base", functions, true, &[]),
+    ]);
+    world.steps(3);
+    accepted(&mut world, "base").0
+}
+
+#[test]
+fn a_cumulative_set_goes_over_an_off_band_one_only_if_it_says_and_shows_that_it_contains_it() {
+    let all = ["tcp_input", "nft_do_chain"];
+    assert_eq!(containing("first", "first", &all), "Accepted");
+    assert_eq!(containing("other", "first", &all), "SharedFunction");
+    assert_eq!(containing("first", "former", &all), "SharedFunction");
+    assert_eq!(containing("first", "first", &["tcp_input"]), "NotCovered");
+}
+
+#[test]
+fn an_off_band_set_that_is_contained_already_is_accepted_beside_its_cumulative_one() {
+    for (contained, said) in [("second", "Accepted"), ("other", "SharedFunction")] {
+        let mut world = two_sets(&["nft_do_chain"], &["nft_do_chain"]);
+        let first = world.set("first");
+        first.spec.livepatch_type = LivepatchType::Cumulative;
+        first.spec.template.cumulative = Some(CumulativeTemplate {
+            supersedes: vec![SupersededSet {
+                set: contained.to_owned(),
+                module_sha256: vec!["second-6.1".into(), "second-6.12".into()],
+            }],
+        });
+        world.steps(4);
+        assert_eq!(accepted(&mut world, "second").0, said);
+    }
 }

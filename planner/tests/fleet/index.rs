@@ -301,3 +301,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_clock_that_goes_back_makes_undone_what_was_done() {
+    let mut world = World::new(&[("a", &[], "6.1")]);
+    let slow = crate::stories::spec("OffBand", "{}", "{minReadySeconds: 20}");
+    world.add_set("fix", &slow, &[("6.1", "m")]);
+    for _ in 0..60 {
+        if world.set("fix").status.counts.settled == 0 {
+            world.pass();
+        }
+    }
+    // Until nothing else is written: what all nodes are judged by stays as it is.
+    (0..3).for_each(|_| _ = world.pass());
+    assert_eq!(world.set("fix").status.counts.settled, 1);
+    world.now -= SignedDuration::from_secs(15);
+    // It is in flight again. The look compares it with what an index that is new tells.
+    let (_, status) = world.look().set_statuses.pop().unwrap();
+    assert_eq!((status.counts.settled, status.counts.in_flight), (0, 1));
+}

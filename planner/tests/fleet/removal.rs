@@ -76,3 +76,32 @@ fn one_that_is_selected_again_before_keeps_it() {
     assert!(entries(&world).iter().all(|grant| grant.state == DesiredState::Loaded));
     assert_told!(world);
 }
+
+#[test]
+fn what_the_agent_says_of_others_or_before_it_is_gone_ends_no_absence() {
+    let mut world = rolled_out("Unload");
+    let grant = entries(&world).remove(0);
+    let gone = crate::world::outcome(&grant, GrantResult::Absent, "Absent", "");
+    let mut says = |said: GrantStatus| {
+        let object = world.snapshot.nodes.get_mut("n0").unwrap().object.as_mut().unwrap();
+        object.status.livepatches = vec![said];
+        let mut changes = world.look().node_changes;
+        changes.pop().map(|change| change.spec.livepatches.len())
+    };
+    let of_other = GrantStatus {
+        set: "other".into(),
+        ..gone.clone()
+    };
+    let of_former = GrantStatus {
+        rollout: "fix-former".into(),
+        ..gone.clone()
+    };
+    let failed = GrantStatus {
+        result: GrantResult::Failed,
+        ..gone.clone()
+    };
+    for said in [of_other, of_former, failed] {
+        assert_eq!(says(said), None);
+    }
+    assert_eq!(says(gone), Some(0));
+}

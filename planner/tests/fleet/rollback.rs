@@ -4,10 +4,10 @@ use crate::conflicts::described;
 use crate::stories::{DIGEST, spec};
 use crate::world::{Answer, World, module, node};
 use livepatch_crds::conditions::is_true;
-use livepatch_crds::node::DesiredState;
+use livepatch_crds::node::{DesiredState, Grant};
 use livepatch_crds::rollout::ControlState;
 use livepatch_planner::fleet::Decision;
-use livepatch_planner::fleet::snapshot::{BundleView, ModuleView};
+use livepatch_planner::fleet::snapshot::{BundleView, Leave, ModuleView};
 use livepatch_planner::fleet::standing::is_unresolved;
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -299,4 +299,40 @@ proptest! {
         }
         prop_assert_eq!(world.look(), Decision { wake_at: world.look().wake_at, ..Decision::default() });
     }
+}
+
+#[test]
+fn a_grant_to_go_back_is_of_this_attempt_this_boot_and_the_set_as_it_is_now() {
+    let mut world = upgrade(1, "maxConcurrent: 1");
+    world.steps(20);
+    assert_eq!(world.ready_reason("fix"), "Complete");
+    let reached = world.snapshot.nodes["n0"].object.as_ref().unwrap().spec.livepatches[0].clone();
+    let node = world.snapshot.nodes.get_mut("n0").unwrap();
+    node.boot_id = "again".into();
+    let object = node.object.as_mut().unwrap();
+    object.status.boot_id = "again".into();
+    object.status.kernel_taints = "O".into();
+    object.spec.livepatches[0].failed = Some("TransitionTimedOut".into());
+    world.snapshot.leave = Leave::Granted {
+        epoch: "lease/2".into(),
+    };
+    world.set("fix").spec.transition.timeout_seconds = 77;
+    let rollout = world.rollout("fix");
+    rollout.control.state = ControlState::RolledBack;
+    rollout.control.attempt = 3;
+    let expected = Grant {
+        epoch: "lease/2".into(),
+        attempt: 3,
+        module: reached.previous.clone().unwrap(),
+        previous: None,
+        boot_id: "again".into(),
+        kernel_taints: "O".into(),
+        transition_timeout_seconds: 77,
+        failed: None,
+        back: true,
+        ..reached
+    };
+    assert_eq!(expected.module.name, "m");
+    let change = world.look().node_changes.remove(0);
+    assert_eq!(change.spec.livepatches, [expected]);
 }

@@ -380,7 +380,7 @@ impl World {
     }
 }
 
-fn failure(grant: &Grant, reason: &str, message: &str) -> GrantStatus {
+pub fn failure(grant: &Grant, reason: &str, message: &str) -> GrantStatus {
     outcome(grant, GrantResult::Failed, reason, message)
 }
 

@@ -181,3 +181,26 @@ fn what_keeps_state_is_not_stacked() {
     scene.known.get_mut(&sha256).unwrap().objects[0].callbacks = vec![Callback::PrePatch];
     assert_eq!(scene.refusal(&wish("off-a", "a_2")).reason, "StackingCallbacks");
 }
+
+#[test]
+fn what_returns_is_not_kept_out_by_doubt_about_our_own_but_by_doubt_about_others() {
+    let mut scene = Scene::default();
+    scene.runs("off-a", "a_1", &["a"], False);
+    scene.running[0].functions = None;
+    scene.known.clear();
+    scene.knows("b_1", &["b"], False);
+    let sha256 = key("off-b", "b_1").sha256;
+    scene.known.get_mut(&sha256).unwrap().states = vec![State { id: 7, version: 1 }];
+    let mut asked = wish("off-b", "b_1");
+    assert_eq!(scene.answer(&asked), Answer::Needs(vec![key("off-a", "a_1")]));
+    asked.returning = true;
+    assert_eq!(scene.plan(&asked).mode, Mode::Load);
+    scene.running[0].functions = Some(Vec::new());
+    assert_eq!(scene.plan(&asked).mode, Mode::Load, "its states are not known either");
+
+    scene.records.clear();
+    assert_eq!(scene.refusal(&asked).reason, "Conflict", "whose it is, nobody knows");
+    scene.running[0].functions = None;
+    let refusal = scene.refusal(&asked);
+    assert!(refusal.message.contains("which functions"), "{}", refusal.message);
+}
