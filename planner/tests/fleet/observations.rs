@@ -6,6 +6,7 @@ use livepatch_crds::LivepatchType;
 use livepatch_crds::node::{DesiredState, Grant, LoadedLivepatch, ModuleReference, Owner, SetReference};
 use livepatch_crds::rollout::{LivepatchRolloutStatus, WaveState, WaveStatus};
 use livepatch_planner::fleet::Observations;
+use livepatch_planner::fleet::observations::Looked;
 use livepatch_planner::fleet::snapshot::{GrantKey, NodeObject, NodeView, RolloutView, SetView, Snapshot};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -262,5 +263,28 @@ proptest! {
             all.observe(&mut by_all, &snapshot.sets, now);
             prop_assert_eq!(told(&by_parts), told(&by_all));
         }
+    }
+}
+
+#[test]
+fn all_nodes_are_looked_at_only_if_the_sets_that_there_are_changed() {
+    let mut nodes = BTreeMap::from([("a".to_owned(), node("a", &[], "6.1"))]);
+    let mut observations = Observations::default();
+    let mut looked = |sets: &[SetView]| observations.observe_changed(&mut nodes, &[], sets, Timestamp::UNIX_EPOCH);
+    assert_eq!(looked(&[set("x"), set("y")]), Looked::AtAll, "at first");
+    assert_eq!(looked(&[set("y"), set("x")]), Looked::AtChanged);
+    assert_eq!(looked(&[set("x")]), Looked::AtAll, "one is gone");
+    assert_eq!(looked(&[set("x")]), Looked::AtChanged);
+    assert_eq!(looked(&[set("z")]), Looked::AtAll, "another one took its place");
+    assert_eq!(looked(&[set("z")]), Looked::AtChanged);
+}
+
+#[test]
+fn who_has_seen_no_node_has_not_looked() {
+    let mut nodes = BTreeMap::new();
+    let mut observations = Observations::default();
+    for _ in 0..2 {
+        let looked = observations.observe_changed(&mut nodes, &[], &[set("x")], Timestamp::UNIX_EPOCH);
+        assert_eq!(looked, Looked::AtAll);
     }
 }
