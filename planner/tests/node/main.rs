@@ -4,4 +4,5 @@
 
 mod answers;
 mod modes;
+mod remembered;
 mod scene;
