@@ -25,6 +25,7 @@ mod one_node;
 mod progress;
 mod removal;
 mod rollback;
+mod rollouts;
 mod rules;
 mod scenarios;
 mod standing;
