@@ -13,6 +13,7 @@ mod budgets;
 mod changes;
 mod conflicts;
 mod control;
+mod deadline;
 mod effective;
 mod failures;
 mod grants;
