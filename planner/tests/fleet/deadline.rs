@@ -37,7 +37,7 @@ fn moves(mut world: World, change: impl FnOnce(&mut LivepatchRolloutStatus)) -> 
     let written = world.rollout("fix").status.last_progress_time.clone();
     let decision = world.look();
     let told = decision.rollout_statuses.into_iter().next_back();
-    let told = told.map_or(written.clone(), |(_, status)| status.last_progress_time);
+    let told = told.map_or_else(|| written.clone(), |(_, status)| status.last_progress_time);
     assert!(told.is_some());
     if told != written {
         assert_eq!(told.unwrap().0, world.now);
