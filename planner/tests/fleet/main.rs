@@ -32,4 +32,5 @@ mod scenarios;
 mod standing;
 mod stories;
 mod transcript;
+mod way_back;
 mod world;
