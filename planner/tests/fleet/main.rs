@@ -26,6 +26,7 @@ mod one_node;
 mod progress;
 mod removal;
 mod rollback;
+mod rollback_limits;
 mod rollouts;
 mod rules;
 mod scenarios;
