@@ -252,3 +252,29 @@ fn an_off_band_set_that_is_contained_already_is_accepted_beside_its_cumulative_o
         assert_eq!(accepted(&mut world, "second").0, said);
     }
 }
+
+#[test]
+fn a_set_that_is_being_deleted_is_in_nobodys_way() {
+    let mut world = two_sets(&["nft_do_chain"], &["nft_do_chain"]);
+    world.set("first").deleting = true;
+    world.steps(6);
+    assert_eq!(accepted(&mut world, "second").0, "Accepted");
+}
+
+#[test]
+fn what_a_set_still_loads_on_a_node_that_it_left_is_in_the_way() {
+    let mut world = two_sets(&["nft_do_chain"], &["nft_do_chain"]);
+    world.set("first").spec.node_selector = serde_saphyr::from_str("{matchLabels: {pool: b}}").unwrap();
+    world.set("second").spec.node_selector =
+        serde_saphyr::from_str("{matchExpressions: [{key: pool, operator: DoesNotExist}]}").unwrap();
+    world.answers.insert("b".into(), Answer::Loads(12));
+    world.steps(5);
+    assert_eq!(world.granted("first"), names(&["b"]));
+    assert_eq!(accepted(&mut world, "second").0, "Accepted");
+    world.snapshot.nodes.get_mut("b").unwrap().labels.remove("pool");
+    world.steps(3);
+    assert_eq!(accepted(&mut world, "second").0, "SharedFunction");
+    world.steps(20);
+    assert!(!world.granted("first").contains("b"), "its grant has ended");
+    assert_eq!(accepted(&mut world, "second").0, "Accepted");
+}

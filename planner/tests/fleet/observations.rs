@@ -288,3 +288,25 @@ fn who_has_seen_no_node_has_not_looked() {
         assert_eq!(looked, Looked::AtAll);
     }
 }
+
+#[test]
+fn an_operator_that_takes_over_starts_no_clock_anew_in_a_wave_that_has_passed() {
+    let mut world = crate::stories::three_nodes();
+    let strategy = crate::stories::CANARY.replace("minReadySeconds: 2", "minReadySeconds: 15");
+    let spec = crate::stories::spec("Cumulative", "{}", &strategy);
+    world.add_set("fix", &spec, &[("6.1", "m"), ("6.12", "m")]);
+    world.steps(12);
+    world.take_over();
+    world.steps(10);
+    assert_eq!(world.set("fix").status.counts.settled, 0, "the canary is watched anew");
+    world.steps(8);
+    assert_eq!(world.set("fix").status.counts.settled, 1);
+    world.take_over();
+    world.step();
+    assert_eq!(world.set("fix").status.counts.settled, 1, "its wave has passed");
+    world.steps(60);
+    assert_eq!(world.ready_reason("fix"), "Complete");
+    world.take_over();
+    world.step();
+    assert_eq!(world.ready_reason("fix"), "Complete");
+}
