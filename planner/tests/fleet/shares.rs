@@ -98,7 +98,9 @@ fn a_node_that_leaves_in_mid_flight_takes_no_share_any_more() {
             if revised {
                 let template = &mut world.set("fix").spec.template;
                 template.source.oci.reference = format!("registry.example.com/next@sha256:{DIGEST}");
-                world.look();
+                // Its rollout is there and has given no grant yet.
+                world.pass();
+                world.pass();
             }
             let leaving = in_flight(&world);
             assert!(!leaving.is_empty());
@@ -117,4 +119,22 @@ fn a_node_that_leaves_in_mid_flight_takes_no_share_any_more() {
             }
         }
     }
+}
+
+#[test]
+fn a_node_that_leaves_with_a_grant_of_a_former_revision_is_counted_with_the_rest() {
+    let mut world = fleet(WAVES[1]);
+    let template = &mut world.set("fix").spec.template;
+    template.source.oci.reference = format!("registry.example.com/next@sha256:{DIGEST}");
+    world.pass();
+    world.pass();
+    let leaving = in_flight(&world);
+    for name in &leaving {
+        label(&mut world, name, "workload", "none");
+    }
+    let nodes = world.snapshot.nodes.iter();
+    let of_the_rest = nodes.filter(|(name, node)| node.labels["pool"] == "p2" && !leaving.contains(name));
+    let expected = of_the_rest.count() + leaving.len();
+    let (_, status) = world.look().rollout_statuses.pop().unwrap();
+    assert_eq!(usize::try_from(status.waves[2].selected), Ok(expected));
 }
