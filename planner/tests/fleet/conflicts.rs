@@ -198,6 +198,11 @@ fn a_node_that_leaves_one_cumulative_set_gets_the_next_one_when_its_grant_has_en
     world.snapshot.nodes.get_mut("a").unwrap().labels.remove("workload");
     for _ in 0..40 {
         world.step();
+        assert_ne!(
+            world.ready_reason("second"),
+            "SetConflict",
+            "the other one selects it no longer"
+        );
         let object = world.snapshot.nodes["a"].object.as_ref().unwrap();
         assert!(object.spec.livepatches.len() <= 1, "a node has one Cumulative set");
     }
@@ -277,4 +282,22 @@ fn what_a_set_still_loads_on_a_node_that_it_left_is_in_the_way() {
     world.steps(20);
     assert!(!world.granted("first").contains("b"), "its grant has ended");
     assert_eq!(accepted(&mut world, "second").0, "Accepted");
+}
+
+#[test]
+fn what_the_older_set_will_have_on_a_node_is_in_the_way_whatever_it_has_there_now() {
+    let mut world = two_sets(&["nft_do_chain"], &["tcp_input"]);
+    let second = world.snapshot.sets.pop().unwrap();
+    world.steps(20);
+    assert_eq!(world.ready_reason("first"), "Complete");
+    let set = world.set("first");
+    set.spec.template.source.oci.reference = format!("registry.example.com/next@sha256:{DIGEST}");
+    set.bundle = holds(vec![
+        described("6.1", "next", &["tcp_input"], false, &[]),
+        described("6.12", "next", &["tcp_input"], false, &[]),
+    ]);
+    world.snapshot.sets.push(second);
+    world.pass();
+    assert_eq!(accepted(&mut world, "first").0, "Accepted");
+    assert_eq!(accepted(&mut world, "second").0, "SharedFunction");
 }

@@ -2,6 +2,7 @@
 
 use crate::stories::{DIGEST, spec};
 use crate::world::{Answer, World, module, outcome};
+use livepatch_crds::concurrency::IntOrPercent;
 use livepatch_crds::node::{DesiredState, Grant, GrantResult};
 use livepatch_crds::policy::SupersededSet;
 use livepatch_crds::rollout::ControlState;
@@ -171,4 +172,35 @@ fn in_its_place_comes_what_is_in_effect_as_the_node_is_now() {
         Some(Vec::new()),
         "what is not in effect is not said to be"
     );
+}
+
+#[test]
+fn no_more_grants_of_a_wave_are_given_again_than_it_bears() {
+    let mut world = World::new(&[("a", &[], "6.1"), ("b", &[], "6.1"), ("c", &[], "6.1")]);
+    let waves = "[{name: all, percent: 100, maxConcurrent: 2}]";
+    let strategy = format!("{{minReadySeconds: 0, maxConcurrent: 100%, waves: {waves}}}");
+    world.add_set("fix", &spec("OffBand", "{}", &strategy), &[("6.1", "m")]);
+    for _ in 0..10 {
+        if world.granted("fix").is_empty() {
+            world.step();
+        }
+    }
+    // All but the first one take long.
+    let first = world.granted("fix");
+    for name in ["a", "b", "c"].into_iter().filter(|name| !first.contains(*name)) {
+        world.answers.insert(name.into(), Answer::Loads(100));
+    }
+    world.steps(4);
+    assert_eq!(world.set("fix").status.counts.in_flight, 2);
+    for (bears, again) in [(1, 1), (2, 2)] {
+        world.set("fix").spec.rollout.waves[0].max_concurrent = Some(IntOrPercent::Int(bears));
+        lead(&mut world, &format!("lease/{}", bears + 1));
+        let given = world
+            .look()
+            .node_changes
+            .iter()
+            .map(|change| change.new_grants)
+            .sum::<usize>();
+        assert_eq!(given, again);
+    }
 }

@@ -336,3 +336,16 @@ fn a_grant_to_go_back_is_of_this_attempt_this_boot_and_the_set_as_it_is_now() {
     let change = world.look().node_changes.remove(0);
     assert_eq!(change.spec.livepatches, [expected]);
 }
+
+#[test]
+fn a_node_of_which_nothing_is_known_has_not_gone_back() {
+    let mut world = upgrade(1, "maxConcurrent: 1");
+    world.steps(20);
+    world.rollout("fix").control.state = ControlState::RolledBack;
+    let node = world.snapshot.nodes.get_mut("n0").unwrap();
+    node.object.as_mut().unwrap().status.boot_id = "former".into();
+    let (_, status) = world.look().set_statuses.remove(0);
+    assert_eq!(status.counts.unknown, 1);
+    let blocked_by = status.blocked_by.unwrap();
+    assert!(blocked_by.contains("1 nodes have to go back"), "{blocked_by}");
+}

@@ -159,3 +159,22 @@ fn a_set_that_is_being_deleted_goes_neither_on_nor_back() {
         assert_eq!(world.look(), Decision::default());
     }
 }
+
+#[test]
+fn nothing_is_granted_before_set_and_rollout_both_say_that_this_start_is_on() {
+    let grants =
+        |world: &mut World| -> usize { world.look().node_changes.iter().map(|change| change.new_grants).sum() };
+    let started = || {
+        let mut world = three_nodes();
+        world.add_set("fix", &spec("Cumulative", "{}", CANARY), &[("6.1", "m"), ("6.12", "m")]);
+        world.steps(2);
+        world
+    };
+    assert_eq!(grants(&mut started()), 1);
+    let mut world = started();
+    world.set("fix").status.start = None;
+    assert_eq!(grants(&mut world), 0, "that write is lost");
+    let mut world = started();
+    world.rollout("fix").status.start = 0;
+    assert_eq!(grants(&mut world), 0, "and so is that one");
+}
